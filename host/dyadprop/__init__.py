@@ -1,0 +1,51 @@
+"""dyadprop: exact neural-network gradients by physical relaxation, in open silicon.
+
+Describe a network, open a device, train: see README.md. What each bit must be stands in docs/arithmetic.md.
+"""
+
+from dyadprop.device import Device, DeviceInfo, SaturationWarning, devices
+from dyadprop.device import open_device as open  # noqa: A004 - dyadprop.open is the contract's name
+from dyadprop.errors import (
+    BuildError,
+    CapacityError,
+    DeviceLost,
+    DeviceTimeout,
+    DyadpropError,
+    FormatError,
+    NetworkMismatch,
+    RangeError,
+    ShapeError,
+)
+from dyadprop.formats import Formats, Q
+from dyadprop.network import Dense, Network, Parameters, RawParameters
+from dyadprop.parameter_files import load_parameters, save_parameters
+from dyadprop.results import RawResult, Result, Saturation, Stats
+
+__all__ = [
+    "BuildError",
+    "CapacityError",
+    "Dense",
+    "Device",
+    "DeviceInfo",
+    "DeviceLost",
+    "DeviceTimeout",
+    "DyadpropError",
+    "FormatError",
+    "Formats",
+    "Network",
+    "NetworkMismatch",
+    "Parameters",
+    "Q",
+    "RangeError",
+    "RawParameters",
+    "RawResult",
+    "Result",
+    "Saturation",
+    "SaturationWarning",
+    "ShapeError",
+    "Stats",
+    "devices",
+    "load_parameters",
+    "open",
+    "save_parameters",
+]

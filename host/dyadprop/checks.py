@@ -1,0 +1,41 @@
+"""The door: arrays are checked here before anything is done with them."""
+
+import numpy as np
+import numpy.typing as npt
+
+from dyadprop.errors import RangeError, ShapeError
+from dyadprop.formats import Floats
+
+
+def finite_array(what: str, values: npt.ArrayLike, shape: tuple[int | None, ...]) -> Floats:
+    """Return a float64 copy of ``values``, or raise what is wrong with it.
+
+    Parameters
+    ----------
+    what : str
+        How messages call it: "weight of stage 2".
+    values : array of real numbers
+    shape : tuple
+        Exactly the shape asked for; ``None`` stands for any length of at least 1 (the batch).
+
+    Raises
+    ------
+    ShapeError
+        If the shape differs; nothing broadcasts.
+    RangeError
+        If it holds NaN, infinity or something that is no real number.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise RangeError(f"{what} holds {array.dtype}; expected real numbers")
+    wanted = "(" + ", ".join("batch" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+    if array.ndim != len(shape) or any(n is not None and n != got for n, got in zip(shape, array.shape, strict=False)):
+        raise ShapeError(f"{what} has shape {array.shape}; network expects {wanted}")
+    if any(n is None and got < 1 for n, got in zip(shape, array.shape, strict=False)):
+        raise ShapeError(f"{what} has shape {array.shape}; a batch has at least 1 sample")
+    result = np.array(array, dtype=np.float64)
+    bad = np.argwhere(~np.isfinite(result))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise RangeError(f"{what} is {result[where]} at index {where}; every entry must be finite")
+    return result

@@ -1,0 +1,344 @@
+"""One abstract device behind every name: what a training loop calls, whoever answers."""
+
+import os
+import threading
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+import numpy as np
+import numpy.typing as npt
+
+from dyadprop.checks import finite_array
+from dyadprop.costs import real_targets
+from dyadprop.errors import DeviceLost, DyadpropError, RangeError
+from dyadprop.formats import Floats
+from dyadprop.network import Network, Parameters
+from dyadprop.results import Result, Saturation
+
+ON_SATURATION = ("count", "warn", "raise")
+ENTRY_POINT_GROUP = "dyadprop.devices"
+DEVICE_VARIABLE = "DYADPROP_DEVICE"
+DEFAULT_DEVICE = "golden"
+
+
+class SaturationWarning(UserWarning):
+    """Values were limited to their format; asked for by ``on_saturation="warn"``."""
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Who answers.
+
+    Attributes
+    ----------
+    kind : str
+        Name under which the device was opened.
+    network : str
+        Hash of the network that it was built for.
+    gateware : str
+        Revision of the hardware description, empty where there is none.
+    board : str
+    clock : float
+        Hz; 0 where nothing is clocked by time.
+    formats : tuple of dyadprop.Formats
+        Of the input and of each layer.
+    lanes : tuple of int
+        Of each stage, empty where there are none.
+    max_batch : int
+        Samples that the device accumulates in one go.
+    protocol : int
+        Version of the packet protocol, 0 where there is no wire.
+    """
+
+    kind: str
+    network: str
+    gateware: str
+    board: str
+    clock: float
+    formats: tuple[Any, ...]
+    lanes: tuple[int, ...]
+    max_batch: int
+    protocol: int = 0
+
+
+class Device(ABC):
+    """A thing that computes exact gradients of one network.
+
+    Parameters
+    ----------
+    net : Network
+    on_saturation : {"count", "warn", "raise"}
+        What a user hears of values limited to their format; they are counted in ``result.stats`` in each case.
+
+    Notes
+    -----
+    One lock a device: threads take turns. A call that fails at the door (`ShapeError`, `RangeError`) has done nothing. A call that fails
+    inside leaves the device *unusable*, and each later call says so in a `DeviceLost`.
+    """
+
+    kind = "device"
+
+    def __init__(self, net: Network, *, on_saturation: str = "count") -> None:
+        if on_saturation not in ON_SATURATION:
+            raise RangeError(f"on_saturation is {on_saturation!r}; allowed are {', '.join(ON_SATURATION)}")
+        self.net = net
+        self._on_saturation = on_saturation
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._unusable: str | None = None
+        self._loaded = False
+
+    # -- what a backing provides -------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def info(self) -> DeviceInfo:
+        """Who answers: network hash, formats, lanes, largest batch."""
+
+    @abstractmethod
+    def _load(self, params: list[Parameters]) -> list[Saturation]:
+        """Take checked parameters; return what saturated."""
+
+    @abstractmethod
+    def _parameters(self) -> list[Parameters]:
+        """Give the parameters held now."""
+
+    @abstractmethod
+    def _predict(self, x: Floats) -> Result:
+        """Answer checked inputs, forward only."""
+
+    @abstractmethod
+    def _gradients(self, x: Floats, y: Floats) -> Result:
+        """Answer checked inputs and targets."""
+
+    @abstractmethod
+    def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
+        """Answer checked inputs and seeds; undo ``scale`` in gradients and input gradients."""
+
+    def _close(self) -> None:
+        """Give back what is held."""
+
+    # -- what a user calls -------------------------------------------------------------------------------------------
+
+    def load(self, params: Sequence[Parameters]) -> list[Saturation]:
+        """Load parameters: rounded half to even, saturated (`Network.quantize` shows the result).
+
+        Parameters
+        ----------
+        params : sequence of Parameters
+            Weight ``(n_l, n_{l-1})`` and bias ``(n_l,)`` of each layer.
+
+        Returns
+        -------
+        list of Saturation
+
+        Raises
+        ------
+        ShapeError, RangeError
+        """
+        checked = self.net.check_parameters(params)
+        with self._call(needs_parameters=False):
+            saturations = self._load(checked)
+            self._loaded = True
+        self._tell(saturations)
+        return saturations
+
+    def parameters(self) -> list[Parameters]:
+        """Give the parameters that the device holds now, exactly, read back from it."""
+        with self._call():
+            return self._parameters()
+
+    def predict(self, x: npt.ArrayLike) -> Result:
+        """Compute outputs only; gradient accumulators are not touched.
+
+        Parameters
+        ----------
+        x : array (batch, n_0)
+
+        Raises
+        ------
+        ShapeError, RangeError
+        """
+        inputs = finite_array("inputs x", x, (None, self.net.inputs))
+        return self._timed(lambda: self._predict(inputs))
+
+    def gradients(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Result:
+        """Compute outputs, cost and gradients, summed over the batch.
+
+        Parameters
+        ----------
+        x : array (batch, n_0)
+            Any batch of at least 1; the driver splits what is longer than ``info.max_batch``.
+        y : array (batch, n_L), or integer labels (batch,) for the cross-entropies
+
+        Raises
+        ------
+        ShapeError, RangeError
+        """
+        inputs = finite_array("inputs x", x, (None, self.net.inputs))
+        targets = real_targets(self.net, y, len(inputs))
+        return self._timed(lambda: self._gradients(inputs, targets))
+
+    def vjp(self, x: npt.ArrayLike, dy: npt.ArrayLike, scale: float | str = "auto") -> Result:
+        """Compute gradients for the caller's own ``dC/dx_L``.
+
+        Parameters
+        ----------
+        x : array (batch, n_0)
+        dy : array (batch, n_L)
+            ``dC/dx_L`` of each sample.
+        scale : "auto" or a power of two
+            One factor for the whole batch, applied to ``dy`` before it is rounded and taken out of the results. "auto" is the
+            largest with which no entry of ``dy`` saturates, so that small seeds keep their bits.
+
+        Returns
+        -------
+        Result
+            ``cost`` is None; ``stats.scale`` is the factor.
+
+        Raises
+        ------
+        ShapeError, RangeError
+        """
+        inputs = finite_array("inputs x", x, (None, self.net.inputs))
+        seeds = finite_array("seeds dy", dy, (None, self.net.outputs))
+        if len(seeds) != len(inputs):
+            raise RangeError(f"seeds dy have {len(seeds)} samples; inputs x have {len(inputs)}")
+        factor = self._auto_scale(seeds) if scale == "auto" else _power_of_two(scale)
+        return self._timed(lambda: self._vjp(inputs, seeds, factor))
+
+    def close(self) -> None:
+        """Give the device back; a second call does nothing."""
+        with self._lock:
+            if self._unusable != "it is closed":
+                self._unusable = "it is closed"
+                self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        raise DyadpropError(
+            f"device {self.kind!r} cannot be pickled or copied: it holds hardware or a running simulation; "
+            "pass its name and call dyadprop.open() where it is used"
+        )
+
+    # -- common to all backings --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _call(self, *, needs_parameters: bool = True) -> Iterator[None]:
+        if os.getpid() != self._process:
+            raise DeviceLost(
+                f"device {self.kind!r} was opened by process {self._process} and is used by process {os.getpid()} after a fork; "
+                "open it again there"
+            )
+        with self._lock:
+            if self._unusable is not None:
+                raise DeviceLost(f"device {self.kind!r} cannot be used: {self._unusable}; open it again")
+            if needs_parameters and not self._loaded:
+                raise DyadpropError(f"device {self.kind!r} has no parameters yet; call load(params) first")
+            try:
+                yield
+            except BaseException as error:
+                self._unusable = f"an earlier call failed ({type(error).__name__}: {error})"
+                raise
+
+    def _timed(self, work: Callable[[], Result]) -> Result:
+        start = time.perf_counter()
+        with self._call():
+            result = work()
+        result.stats.seconds = time.perf_counter() - start
+        self._tell(result.stats.saturations)
+        return result
+
+    def _tell(self, saturations: list[Saturation]) -> None:
+        if not saturations or self._on_saturation == "count":
+            return
+        listed = ", ".join(f"{s.count} of {s.signal} in stage {s.stage}" for s in saturations)
+        message = f"values were limited to their format: {listed}; gradients are no longer exact"
+        if self._on_saturation == "raise":
+            raise RangeError(message)
+        warnings.warn(message, SaturationWarning, stacklevel=4)
+
+    def _auto_scale(self, seeds: Floats) -> float:
+        largest = float(np.max(np.abs(seeds)))
+        if largest == 0.0:
+            return 1.0
+        limit = self.net.layer_formats(len(self.net.layers)).sensitivity.max
+        exponent = int(np.floor(np.log2(limit) - np.log2(largest)))
+        # log2 may round up to the next power of two.
+        return 2.0 ** (exponent if largest * 2.0**exponent <= limit else exponent - 1)
+
+
+def _power_of_two(scale: float | str) -> float:
+    if isinstance(scale, str) or not np.isfinite(scale) or scale <= 0 or np.frexp(scale)[0] != 0.5:
+        raise RangeError(f"scale is {scale!r}; allowed are 'auto' and positive powers of two")
+    return float(scale)
+
+
+def devices() -> dict[str, str]:
+    """List the kinds of device that `open` knows, each with one line of what it is."""
+    listing = {}
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
+        try:
+            listing[entry.name] = (entry.load().__doc__ or "").strip().splitlines()[0]
+        except ImportError as error:
+            listing[entry.name] = f"not available: {error}"
+    return listing
+
+
+def open_device(name: str | None, net: Network, **options: Any) -> Device:
+    """Open a device by name.
+
+    Parameters
+    ----------
+    name : str or None
+        ``kind[:address][?key=value&...]``; None means ``$DYADPROP_DEVICE``, or ``golden``.
+    net : Network
+    **options
+        ``on_saturation``, and what the kind takes; those in the name are added.
+
+    Returns
+    -------
+    Device
+        Also a context manager.
+
+    Raises
+    ------
+    RangeError
+        If the kind or an option is not known.
+    BuildError, NetworkMismatch
+        From the kind itself.
+    """
+    if name is None:
+        name = os.environ.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
+    front, _, query = name.partition("?")
+    kind, _, address = front.partition(":")
+    found: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    if kind not in found:
+        raise RangeError(f"device {name!r} is of no known kind; available are {', '.join(sorted(found)) or 'none'}")
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        options[key.replace("-", "_")] = value
+    if address:
+        options["address"] = address
+    try:
+        opener = found[kind].load()
+    except ImportError as error:
+        raise RangeError(f"device {kind!r} needs a package that is not installed: {error}; try pip install 'dyadprop[sim]'") from error
+    allowed = {"on_saturation", *opener.OPTIONS}
+    unknown = sorted(set(options) - allowed)
+    if unknown:
+        raise RangeError(f"device {kind!r} knows no option {unknown[0]!r}; allowed are {', '.join(sorted(allowed))}")
+    device: Device = opener(net, **options)
+    return device

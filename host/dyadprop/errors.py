@@ -1,0 +1,37 @@
+"""The errors of dyadprop, each one a sentence: what, where, got, allowed."""
+
+
+class DyadpropError(Exception):
+    """Base of every error that dyadprop raises on purpose."""
+
+
+class FormatError(DyadpropError, ValueError):
+    """A number format that cannot be, or that a layer cannot use."""
+
+
+class ShapeError(DyadpropError, ValueError):
+    """An array whose shape is not exactly the one asked for; nothing broadcasts."""
+
+
+class RangeError(DyadpropError, ValueError):
+    """A value outside what is allowed: NaN, infinity, an unknown name, a batch of nothing."""
+
+
+class CapacityError(DyadpropError):
+    """A network that does not fit into the budget or the board it is meant for."""
+
+
+class NetworkMismatch(DyadpropError):
+    """A device, file or parameter set that belongs to another network."""
+
+
+class DeviceTimeout(DyadpropError, TimeoutError):
+    """A device that made no progress within its deadline."""
+
+
+class DeviceLost(DyadpropError, ConnectionError):
+    """A device that went away, or that a failed call has left unusable."""
+
+
+class BuildError(DyadpropError):
+    """A tool that is missing, too old, or failed; the message names its log."""

@@ -1,0 +1,188 @@
+"""Devices that work on words: quantise, split, run, add up, decode."""
+
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dyadprop.costs import real_cost, squared_error_words
+from dyadprop.device import Device
+from dyadprop.formats import Floats, Ints
+from dyadprop.network import Network, Parameters, RawParameters
+from dyadprop.results import RawResult, Result, Saturation, Stats, saturation_list
+from dyadprop.widths import target_format
+
+Counts = dict[tuple[int, str], int]
+
+
+@dataclass
+class Part:
+    """What a device answers for one part of a batch.
+
+    Attributes
+    ----------
+    outputs : int64 array (samples, n_L)
+        Format ``A_L``.
+    inputs : int64 array (samples, n_0) or None
+        ``lambda_0``, format ``S_0``; None unless the network has the input gradient and sensitivities were asked for.
+    gradients : list of RawParameters
+        Exact sums over the part; empty for a forward-only part.
+    saturations : dict
+        Count by (stage, signal), of the signals that the device itself produces.
+    cycles : int
+    """
+
+    outputs: Ints
+    inputs: Ints | None
+    gradients: list[RawParameters]
+    saturations: Counts
+    cycles: int = 0
+
+
+class WordDevice(Device):
+    """A device that takes and gives words: golden model, simulated and real hardware.
+
+    Parameters
+    ----------
+    net : Network
+    on_saturation : {"count", "warn", "raise"}
+    """
+
+    OPTIONS: tuple[str, ...] = ()
+
+    def __init__(self, net: Network, *, on_saturation: str = "count", **_: Any) -> None:
+        super().__init__(net, on_saturation=on_saturation)
+        self._device_seconds = 0.0
+
+    @abstractmethod
+    def _load_words(self, params: list[RawParameters]) -> None:
+        """Take parameters as words of the layers' weight formats."""
+
+    @abstractmethod
+    def _read_words(self) -> list[RawParameters]:
+        """Give the parameters held now, as words."""
+
+    @abstractmethod
+    def _forward_words(self, x: Ints) -> Part:
+        """Run a part forward only."""
+
+    @abstractmethod
+    def _gradient_words(self, x: Ints, targets: Ints, *, seeds: bool) -> Part:
+        """Run a part of at most ``max_batch`` samples from cleared accumulators.
+
+        Parameters
+        ----------
+        x : int64 array (samples, n_0), format A_0
+        targets : int64 array (samples, n_L)
+            In the target format; with ``seeds`` they are ``lambda_L`` itself, format ``S_L``.
+        """
+
+    def _load(self, params: list[Parameters]) -> list[Saturation]:
+        quantized = self.net.quantize(params)
+        self._load_words(quantized.raw)
+        return saturation_list(((index, "weight"), count) for index, count in enumerate(quantized.saturations, start=1))
+
+    def _parameters(self) -> list[Parameters]:
+        return [entry.decode() for entry in self._read_words()]
+
+    def _predict(self, x: Floats) -> Result:
+        words, saturated = self.net.formats.activation.to_ints(x)
+        part = self._clocked(lambda: self._forward_words(words))
+        return self._result(part, {(0, "activation"): saturated}, len(x), ticks=len(x) + len(self.net.layers) - 1)
+
+    def _gradients(self, x: Floats, y: Floats) -> Result:
+        last = len(self.net.layers)
+        words, x_count = self.net.formats.activation.to_ints(x)
+        form = target_format(self.net)
+        targets, y_count = form.to_ints(y)
+        part, ticks = self._split(words, targets, seeds=False)
+        result = self._result(part, {(0, "activation"): x_count, (last, "target"): y_count}, len(x), ticks=ticks)
+        assert result.raw is not None
+        if self.net.cost == "squared_error":
+            exact = squared_error_words(part.outputs, targets)
+            result.raw = result.raw._replace(cost=exact)
+            result.cost = float(np.ldexp(float(exact), -result.raw.cost_fraction_bits))
+        else:
+            result.cost = real_cost(self.net, result.outputs, form.to_floats(targets))
+        return result
+
+    def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
+        last = len(self.net.layers)
+        words, x_count = self.net.formats.activation.to_ints(x)
+        if self.net.cost == "sigmoid_cross_entropy":
+            # That stage takes dC/da_L (docs/arithmetic.md, section 6); its slope comes from the device's own outputs.
+            outputs = self._result(self._clocked(lambda: self._forward_words(words)), {}, len(x), ticks=0).outputs
+            dy = dy * outputs * (1.0 - outputs)
+        seeds, seed_count = self.net.layer_formats(last).sensitivity.to_ints(dy * scale)
+        part, ticks = self._split(words, seeds, seeds=True)
+        result = self._result(part, {(0, "activation"): x_count, (last, "sensitivity"): seed_count}, len(x), ticks=ticks)
+        result.stats.scale = scale
+        result.gradients = [Parameters(g.weight / scale, g.bias / scale) for g in result.gradients]
+        if result.inputs is not None:
+            result.inputs = result.inputs / scale
+        return result
+
+    def _clocked(self, work: Any) -> Part:
+        start = time.perf_counter()
+        part: Part = work()
+        self._device_seconds += time.perf_counter() - start
+        return part
+
+    def _split(self, x: Ints, targets: Ints, *, seeds: bool) -> tuple[Part, int]:
+        """Run a batch in parts of at most ``max_batch`` samples; integer sums do not depend on the split."""
+        size = self.net.max_batch
+        parts = [
+            self._clocked(lambda i=i: self._gradient_words(x[i : i + size], targets[i : i + size], seeds=seeds))
+            for i in range(0, len(x), size)
+        ]
+        whole = parts[0]
+        if len(parts) > 1:
+            counts: Counts = {}
+            for part in parts:
+                for key, count in part.saturations.items():
+                    counts[key] = counts.get(key, 0) + count
+            whole = Part(
+                outputs=np.concatenate([part.outputs for part in parts]),
+                inputs=None if whole.inputs is None else np.concatenate([p.inputs for p in parts if p.inputs is not None]),
+                gradients=[
+                    RawParameters(
+                        np.sum([g.weight for g in layer], axis=0), np.sum([g.bias for g in layer], axis=0), layer[0].fraction_bits
+                    )
+                    for layer in zip(*(part.gradients for part in parts), strict=True)
+                ],
+                saturations=counts,
+                cycles=sum(part.cycles for part in parts),
+            )
+        return whole, len(x) + len(parts) * (2 * len(self.net.layers) - 1)
+
+    def _result(self, part: Part, host_counts: Counts, samples: int, *, ticks: int) -> Result:
+        last = len(self.net.layers)
+        output_format = self.net.layer_formats(last).activation
+        input_format = self.net.formats.sensitivity
+        raw = RawResult(
+            outputs=part.outputs,
+            output_format=output_format,
+            gradients=part.gradients,
+            inputs=part.inputs,
+            input_format=input_format,
+            cost=None,
+            cost_fraction_bits=2 * output_format.fraction_bits + 1,
+        )
+        stats = Stats(
+            samples=samples,
+            ticks=ticks,
+            cycles=part.cycles,
+            saturations=saturation_list([*host_counts.items(), *part.saturations.items()]),
+            device_seconds=self._device_seconds,
+        )
+        self._device_seconds = 0.0
+        return Result(
+            outputs=output_format.to_floats(part.outputs),
+            cost=None,
+            gradients=[entry.decode() for entry in part.gradients],
+            inputs=None if part.inputs is None else input_format.to_floats(part.inputs),
+            raw=raw,
+            stats=stats,
+        )
