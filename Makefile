@@ -1,0 +1,41 @@
+# demo and test do all of their own set-up: see setup.sh. `make` alone prints this help.
+
+BIN := .venv/bin
+
+# $(call option,device seed) is --device 'golden' --seed '1' when DEVICE=golden SEED=1 are set, and nothing when not
+upper = $(shell echo '$1' | tr a-z A-Z)
+option = $(foreach name,$1,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench bitstream clean setup-demo setup-dev
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
+		printf 'make %-10s %s\n' "$$target" "$$text"; done
+
+demo: setup-demo ## train the digits network; DEVICE= UPDATE= EPOCHS= SEED= pass through
+	$(BIN)/dyadprop train --out build/demo $(call option,device update epochs seed)
+
+test: setup-dev ## run all tests; PYTEST_ARGS= passes through
+	$(BIN)/pytest -n 2 --junitxml=build/junit.xml $(PYTEST_ARGS)
+
+lint: setup-dev ## check style, types and the order of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: setup-demo ## measure speed; figures in build/bench.json
+	@mkdir -p build
+	$(BIN)/dyadprop bench --json build/bench.json $(call option,device seed)
+
+bitstream: setup-demo ## build the gateware for a board: BOARD=ulx3s-85f
+	@test -n '$(BOARD)' || { echo 'bitstream: no board given; say for example make bitstream BOARD=ulx3s-85f' >&2; exit 2; }
+	$(BIN)/dyadprop build --board '$(BOARD)'
+
+clean: ## remove what was built; .venv stays
+	rm -rf build dist
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+setup-demo setup-dev: setup-%:
+	@./setup.sh $*
