@@ -1,0 +1,1 @@
+"""Board targets, their builds and their reports."""

@@ -1,0 +1,1 @@
+"""The gateware: turns a network into an Amaranth component."""
