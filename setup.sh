@@ -103,7 +103,7 @@ if .venv/bin/python -c '' 2>/dev/null; then
     done
 fi
 
-step "making .venv with $python ($("$python" -c 'import platform; print(platform.python_version())'))"
+step "setting up .venv with $python ($("$python" -c 'import platform; print(platform.python_version())'))"
 rm -f "$stamp"-*
 if [[ -n ${PYTHON:-} ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 ||
     { [[ $extra == dev ]] && ! embeddable .venv/bin/python; }; then
