@@ -23,7 +23,7 @@ lint: setup-dev ## check style, types and the order of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: setup-demo ## measure speed; figures in build/bench.json
 	@mkdir -p build
