@@ -1,0 +1,34 @@
+"""Packages that only some commands need."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dyadprop.errors import DyadpropError
+
+
+@contextmanager
+def optional_packages(purpose: str) -> Iterator[None]:
+    """Turn a missing package into a sentence.
+
+    Parameters
+    ----------
+    purpose : str
+        What it is needed for, the start of the sentence: "the digits data set".
+
+    Raises
+    ------
+    DyadpropError
+        For each `ImportError` in the block.
+
+    Examples
+    --------
+    >>> with optional_packages("a picture"):
+    ...     import math
+    """
+    try:
+        yield
+    except ImportError as error:
+        package = error.name or str(error)
+        raise DyadpropError(
+            f"{purpose} needs the package {package}, which is not installed; try pip install 'dyadprop[demo]'"
+        ) from error
