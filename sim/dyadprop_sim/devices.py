@@ -1,0 +1,122 @@
+"""Devices in software: the float64 reference and the golden model, behind the interface of the hardware."""
+
+from dyadprop.costs import real_cost
+from dyadprop.device import Device, DeviceInfo
+from dyadprop.formats import Floats, Ints
+from dyadprop.network import Network, Parameters, RawParameters
+from dyadprop.results import Result, Saturation, Stats
+from dyadprop.words import Part, WordDevice
+from dyadprop_sim import golden, reference
+
+
+class FloatDevice(Device):
+    """float64 textbook backpropagation in NumPy, without formats: the reference.
+
+    Parameters
+    ----------
+    net : Network
+    on_saturation : {"count", "warn", "raise"}
+        Nothing saturates here.
+    """
+
+    kind = "float"
+    OPTIONS: tuple[str, ...] = ()
+
+    def __init__(self, net: Network, *, on_saturation: str = "count") -> None:
+        super().__init__(net, on_saturation=on_saturation)
+        self._params: list[Parameters] = []
+
+    @property
+    def info(self) -> DeviceInfo:
+        """Who answers; no formats."""
+        return DeviceInfo(
+            kind=self.kind,
+            network=self.net.hash,
+            gateware="",
+            board="",
+            clock=0.0,
+            formats=(),
+            lanes=(),
+            max_batch=self.net.max_batch,
+        )
+
+    def _load(self, params: list[Parameters]) -> list[Saturation]:
+        self._params = params
+        return []
+
+    def _parameters(self) -> list[Parameters]:
+        return [Parameters(entry.weight.copy(), entry.bias.copy()) for entry in self._params]
+
+    def _predict(self, x: Floats) -> Result:
+        return self._result(reference.predict(self.net, self._params, x), None)
+
+    def _gradients(self, x: Floats, y: Floats) -> Result:
+        trace = reference.textbook(self.net, self._params, x, y)
+        return self._result(trace, real_cost(self.net, trace.outputs, y))
+
+    def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
+        if self.net.cost == "sigmoid_cross_entropy":
+            # That stage takes dC/da_L (docs/arithmetic.md, section 6).
+            outputs = reference.predict(self.net, self._params, x).outputs
+            dy = dy * outputs * (1.0 - outputs)
+        result = self._result(reference.textbook(self.net, self._params, x, dy, seeds=True), None)
+        # A power of two goes in and out of float64 without a trace.
+        result.stats.scale = scale
+        return result
+
+    def _result(self, trace: reference.RealTrace, cost: float | None) -> Result:
+        return Result(
+            outputs=trace.outputs,
+            cost=cost,
+            gradients=trace.gradients,
+            inputs=trace.sensitivities.get(0),
+            raw=None,
+            stats=Stats(samples=len(trace.outputs)),
+        )
+
+
+class GoldenDevice(WordDevice):
+    """The golden model: docs/arithmetic.md in NumPy, bit for bit what the hardware answers.
+
+    Parameters
+    ----------
+    net : Network
+    on_saturation : {"count", "warn", "raise"}
+    """
+
+    kind = "golden"
+    OPTIONS: tuple[str, ...] = ()
+
+    def __init__(self, net: Network, *, on_saturation: str = "count") -> None:
+        super().__init__(net, on_saturation=on_saturation)
+        self._words: list[RawParameters] = []
+
+    @property
+    def info(self) -> DeviceInfo:
+        """Who answers."""
+        return DeviceInfo(
+            kind=self.kind,
+            network=self.net.hash,
+            gateware="",
+            board="",
+            clock=0.0,
+            formats=tuple(self.net.layer_formats(index) for index in range(len(self.net.layers) + 1)),
+            lanes=(),
+            max_batch=self.net.max_batch,
+        )
+
+    def _load_words(self, params: list[RawParameters]) -> None:
+        self._words = params
+
+    def _read_words(self) -> list[RawParameters]:
+        return self._words
+
+    def _forward_words(self, x: Ints) -> Part:
+        return _part(golden.predict(self.net, self._words, x))
+
+    def _gradient_words(self, x: Ints, targets: Ints, *, seeds: bool) -> Part:
+        return _part(golden.textbook(self.net, self._words, x, targets, seeds=seeds))
+
+
+def _part(trace: golden.Trace) -> Part:
+    return Part(trace.outputs, trace.inputs, trace.gradients, trace.saturations)

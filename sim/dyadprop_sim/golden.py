@@ -1,0 +1,188 @@
+"""The golden model: a whole network in words, bit for bit what docs/arithmetic.md says."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dyadprop.errors import RangeError, ShapeError
+from dyadprop.formats import Ints, Q
+from dyadprop.network import Network, RawParameters
+from dyadprop.widths import stage_numbers, target_format
+from dyadprop_sim import arithmetic
+from dyadprop_sim.relaxation import State
+
+
+@dataclass
+class Trace:
+    """Everything that one pass over a batch computes, as words; ``l`` is the key.
+
+    Attributes
+    ----------
+    activations : dict
+        ``x_l``, int64 array (batch, n_l), format A_l, for ``l = 0..L``.
+    sensitivities : dict
+        ``lambda_l``, int64 array (batch, n_l), format S_l, for ``l = 1..L``, and for 0 with the network's input
+        gradient. Empty after a forward-only pass, as the next two.
+    deltas : dict
+        ``delta_l``, int64 array (batch, n_l), format S_l, for ``l = 1..L``.
+    gradients : list of RawParameters
+        ``G_l`` of layers ``1..L``, summed over the batch, exact.
+    saturations : Counter
+        By (stage, signal): what stages and cost head count (section 1). Equal to one that spells out its zeros.
+    """
+
+    activations: dict[int, Ints]
+    sensitivities: dict[int, Ints] = field(default_factory=dict)
+    deltas: dict[int, Ints] = field(default_factory=dict)
+    gradients: list[RawParameters] = field(default_factory=list)
+    saturations: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    @property
+    def outputs(self) -> Ints:
+        """``x_L``, int64 array (batch, n_L)."""
+        return self.activations[len(self.activations) - 1]
+
+    @property
+    def inputs(self) -> Ints | None:
+        """``lambda_0``, int64 array (batch, n_0), or None where it is not computed."""
+        return self.sensitivities.get(0)
+
+
+def predict(net: Network, params: Sequence[RawParameters], x: Ints) -> Trace:
+    """Run a batch forward only.
+
+    Parameters
+    ----------
+    net : Network
+    params : sequence of RawParameters
+        Words of each layer's weight format.
+    x : int64 array (batch, n_0), format A_0
+
+    Raises
+    ------
+    ShapeError, RangeError
+        If an array is no array of such words.
+    """
+    _check_params(net, params)
+    _check_words("inputs x", x, (len(x), net.inputs), net.formats.activation)
+    trace = Trace({0: x})
+    for stage, entry in zip(stage_numbers(net), params, strict=True):
+        l = stage.index
+        trace.activations[l], saturated = arithmetic.forward(stage, entry, trace.activations[l - 1])
+        _count(trace, l, "activation", saturated)
+    return trace
+
+
+def textbook(net: Network, params: Sequence[RawParameters], x: Ints, targets: Ints, *, seeds: bool = False) -> Trace:
+    """Run a batch through textbook backpropagation: once forward, once back.
+
+    Parameters
+    ----------
+    net : Network
+    params : sequence of RawParameters
+        Words of each layer's weight format.
+    x : int64 array (batch, n_0), format A_0
+    targets : int64 array (batch, n_L)
+        In the cost's target format; with ``seeds`` they are ``lambda_L`` itself, format S_L.
+    seeds : bool
+        Whether the caller brings ``lambda_L``; its saturation is then the caller's to count.
+
+    Raises
+    ------
+    ShapeError, RangeError
+        If an array is no array of such words.
+    """
+    trace = predict(net, params, x)
+    stages = stage_numbers(net)
+    L = len(stages)
+    form = net.layer_formats(L).sensitivity if seeds else target_format(net)
+    _check_words("seeds" if seeds else "targets", targets, (len(x), net.outputs), form)
+    if seeds:
+        trace.sensitivities[L] = targets
+    else:
+        trace.sensitivities[L], saturated = arithmetic.seed(stages[-1], net.cost, trace.outputs, targets)
+        _count(trace, L, "sensitivity", saturated)
+    for stage, entry in zip(reversed(stages), reversed(params), strict=True):
+        l = stage.index
+        trace.deltas[l] = arithmetic.delta(stage, trace.sensitivities[l], trace.activations[l])
+        trace.gradients.insert(0, arithmetic.gradient(stage, trace.deltas[l], trace.activations[l - 1]))
+        if stage.has_sensitivity:
+            trace.sensitivities[l - 1], saturated = arithmetic.backward(stage, entry, trace.deltas[l])
+            _count(trace, l - 1, "sensitivity", saturated)
+    return trace
+
+
+class Words:
+    """The number system of the hardware, for `dyadprop_sim.relaxation.Relaxation`.
+
+    Parameters
+    ----------
+    net : Network
+    params : sequence of RawParameters
+        Words of each layer's weight format.
+    """
+
+    def __init__(self, net: Network, params: Sequence[RawParameters]) -> None:
+        _check_params(net, params)
+        self.net = net
+        self.depth = len(net.layers)
+        self._stages = stage_numbers(net)
+        self._params = list(params)
+
+    def forward(self, l: int, x: Ints) -> Ints:
+        """Give ``x_l``, (batch, n_l), format A_l."""
+        return arithmetic.forward(self._stages[l - 1], self._params[l - 1], x).words
+
+    def seed(self, x: Ints, target: Ints) -> Ints:
+        """Give ``lambda_L``, (batch, n_L), format S_L."""
+        return arithmetic.seed(self._stages[-1], self.net.cost, x, target).words
+
+    def delta(self, l: int, sensitivity: Ints, x: Ints) -> Ints:
+        """Give ``delta_l``, (batch, n_l), format S_l."""
+        return arithmetic.delta(self._stages[l - 1], sensitivity, x)
+
+    def backward(self, l: int, delta: Ints) -> Ints:
+        """Give ``lambda_{l-1}``, (batch, n_{l-1}), format S_{l-1}."""
+        return arithmetic.backward(self._stages[l - 1], self._params[l - 1], delta).words
+
+    def gradient(self, l: int, delta: Ints, x: Ints) -> RawParameters:
+        """Give ``G_l``, summed over the batch."""
+        return arithmetic.gradient(self._stages[l - 1], delta, x)
+
+    def random_state(self, batch: int, rng: np.random.Generator) -> State:
+        """Draw any words of the right formats: also activations that no table gives."""
+
+        def draw(form: Q, width: int) -> Ints:
+            return rng.integers(form.min_int, form.max_int, (batch, width), dtype=np.int64, endpoint=True)
+
+        return State(
+            {s.index: draw(s.output, s.outputs) for s in self._stages},
+            {s.index: draw(s.sensitivity, s.outputs) for s in self._stages},
+        )
+
+
+def _count(trace: Trace, l: int, signal: str, saturated: arithmetic.Bools) -> None:
+    count = int(np.count_nonzero(saturated))
+    if count:
+        trace.saturations[l, signal] += count
+
+
+def _check_params(net: Network, params: Sequence[RawParameters]) -> None:
+    if len(params) != len(net.layers):
+        raise ShapeError(f"{len(params)} layers of parameters given; network expects {len(net.layers)}")
+    for stage, entry in zip(stage_numbers(net), params, strict=True):
+        _check_words(f"weight of stage {stage.index}", entry.weight, (stage.outputs, stage.inputs), stage.weight)
+        _check_words(f"bias of stage {stage.index}", entry.bias, (stage.outputs,), stage.weight)
+
+
+def _check_words(what: str, words: Ints, shape: tuple[int, ...], form: Q) -> None:
+    if words.shape != shape:
+        raise ShapeError(f"{what} have shape {words.shape}; network expects {shape}")
+    if words.dtype != np.int64:
+        raise RangeError(f"{what} are {words.dtype}; expected int64 words")
+    if words.min(initial=0) < form.min_int or words.max(initial=0) > form.max_int:
+        raise RangeError(
+            f"{what} reach from {words.min()} to {words.max()}; words of {form} are {form.min_int} to {form.max_int}"
+        )
