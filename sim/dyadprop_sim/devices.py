@@ -89,7 +89,7 @@ class GoldenDevice(WordDevice):
 
     def __init__(self, net: Network, *, on_saturation: str = "count") -> None:
         super().__init__(net, on_saturation=on_saturation)
-        self._words: list[RawParameters] = []
+        self._model: golden.Model | None = None
 
     @property
     def info(self) -> DeviceInfo:
@@ -105,17 +105,22 @@ class GoldenDevice(WordDevice):
             max_batch=self.net.max_batch,
         )
 
+    @property
+    def _held(self) -> golden.Model:
+        assert self._model is not None, "Device asks for load() first"
+        return self._model
+
     def _load_words(self, params: list[RawParameters]) -> None:
-        self._words = params
+        self._model = golden.Model(self.net, params)
 
     def _read_words(self) -> list[RawParameters]:
-        return self._words
+        return self._held.params
 
     def _forward_words(self, x: Ints) -> Part:
-        return _part(golden.predict(self.net, self._words, x))
+        return _part(self._held.predict(x))
 
     def _gradient_words(self, x: Ints, targets: Ints, *, seeds: bool) -> Part:
-        return _part(golden.textbook(self.net, self._words, x, targets, seeds=seeds))
+        return _part(self._held.textbook(x, targets, seeds=seeds))
 
 
 def _part(trace: golden.Trace) -> Part:

@@ -51,89 +51,102 @@ class Trace:
 
 
 def predict(net: Network, params: Sequence[RawParameters], x: Ints) -> Trace:
-    """Run a batch forward only.
-
-    Parameters
-    ----------
-    net : Network
-    params : sequence of RawParameters
-        Words of each layer's weight format.
-    x : int64 array (batch, n_0), format A_0
-
-    Raises
-    ------
-    ShapeError, RangeError
-        If an array is no array of such words.
-    """
-    _check_params(net, params)
-    _check_words("inputs x", x, (len(x), net.inputs), net.formats.activation)
-    trace = Trace({0: x})
-    for stage, entry in zip(stage_numbers(net), params, strict=True):
-        l = stage.index
-        trace.activations[l], saturated = arithmetic.forward(stage, entry, trace.activations[l - 1])
-        _count(trace, l, "activation", saturated)
-    return trace
+    """Run a batch forward only; see `Model.predict`."""
+    return Model(net, params).predict(x)
 
 
 def textbook(net: Network, params: Sequence[RawParameters], x: Ints, targets: Ints, *, seeds: bool = False) -> Trace:
-    """Run a batch through textbook backpropagation: once forward, once back.
+    """Run a batch through textbook backpropagation; see `Model.textbook`."""
+    return Model(net, params).textbook(x, targets, seeds=seeds)
+
+
+class Model:
+    """A network with its parameters in words; a number system for `dyadprop_sim.relaxation.Relaxation` too.
 
     Parameters
     ----------
     net : Network
     params : sequence of RawParameters
         Words of each layer's weight format.
-    x : int64 array (batch, n_0), format A_0
-    targets : int64 array (batch, n_L)
-        In the cost's target format; with ``seeds`` they are ``lambda_L`` itself, format S_L.
-    seeds : bool
-        Whether the caller brings ``lambda_L``; its saturation is then the caller's to count.
 
     Raises
     ------
     ShapeError, RangeError
-        If an array is no array of such words.
-    """
-    trace = predict(net, params, x)
-    stages = stage_numbers(net)
-    L = len(stages)
-    form = net.layer_formats(L).sensitivity if seeds else target_format(net)
-    _check_words("seeds" if seeds else "targets", targets, (len(x), net.outputs), form)
-    if seeds:
-        trace.sensitivities[L] = targets
-    else:
-        trace.sensitivities[L], saturated = arithmetic.seed(stages[-1], net.cost, trace.outputs, targets)
-        _count(trace, L, "sensitivity", saturated)
-    for stage, entry in zip(reversed(stages), reversed(params), strict=True):
-        l = stage.index
-        trace.deltas[l] = arithmetic.delta(stage, trace.sensitivities[l], trace.activations[l])
-        trace.gradients.insert(0, arithmetic.gradient(stage, trace.deltas[l], trace.activations[l - 1]))
-        if stage.has_sensitivity:
-            trace.sensitivities[l - 1], saturated = arithmetic.backward(stage, entry, trace.deltas[l])
-            _count(trace, l - 1, "sensitivity", saturated)
-    return trace
-
-
-class Words:
-    """The number system of the hardware, for `dyadprop_sim.relaxation.Relaxation`.
-
-    Parameters
-    ----------
-    net : Network
-    params : sequence of RawParameters
-        Words of each layer's weight format.
+        If they are no such words.
     """
 
     def __init__(self, net: Network, params: Sequence[RawParameters]) -> None:
-        _check_params(net, params)
         self.net = net
         self.depth = len(net.layers)
+        self.params = list(params)
         self._stages = stage_numbers(net)
-        self._params = list(params)
+        if len(self.params) != self.depth:
+            raise ShapeError(f"{len(self.params)} layers of parameters given; network expects {self.depth}")
+        for s, entry in zip(self._stages, self.params, strict=True):
+            _check_words(f"weights of stage {s.index}", entry.weight, (s.outputs, s.inputs), s.weight)
+            _check_words(f"biases of stage {s.index}", entry.bias, (s.outputs,), s.weight)
+
+    # -- textbook backpropagation -------------------------------------------------------------------------------------
+
+    def predict(self, x: Ints) -> Trace:
+        """Run a batch forward only.
+
+        Parameters
+        ----------
+        x : int64 array (batch, n_0), format A_0
+
+        Raises
+        ------
+        ShapeError, RangeError
+            If it holds no such words.
+        """
+        _check_words("inputs x", x, (len(x), self.net.inputs), self.net.formats.activation)
+        trace = Trace({0: x})
+        for l, (stage, entry) in enumerate(zip(self._stages, self.params, strict=True), start=1):
+            trace.activations[l], saturated = arithmetic.forward(stage, entry, trace.activations[l - 1])
+            _count(trace, l, "activation", saturated)
+        return trace
+
+    def textbook(self, x: Ints, targets: Ints, *, seeds: bool = False) -> Trace:
+        """Run a batch once forward and once back.
+
+        Parameters
+        ----------
+        x : int64 array (batch, n_0), format A_0
+        targets : int64 array (batch, n_L)
+            In the cost's target format; with ``seeds`` they are ``lambda_L`` itself, format S_L.
+        seeds : bool
+            Whether the caller brings ``lambda_L``; its saturation is then the caller's to count.
+
+        Raises
+        ------
+        ShapeError, RangeError
+            If an array holds no such words.
+        """
+        trace = self.predict(x)
+        L = self.depth
+        form = self._stages[-1].sensitivity if seeds else target_format(self.net)
+        _check_words("seeds" if seeds else "targets", targets, (len(x), self.net.outputs), form)
+        if seeds:
+            trace.sensitivities[L] = targets
+        else:
+            trace.sensitivities[L], saturated = arithmetic.seed(self._stages[-1], self.net.cost, trace.outputs, targets)
+            _count(trace, L, "sensitivity", saturated)
+        for l in range(L, 0, -1):
+            stage = self._stages[l - 1]
+            trace.deltas[l] = arithmetic.delta(stage, trace.sensitivities[l], trace.activations[l])
+            trace.gradients.insert(0, arithmetic.gradient(stage, trace.deltas[l], trace.activations[l - 1]))
+            if stage.has_sensitivity:
+                back, saturated = arithmetic.backward(stage, self.params[l - 1], trace.deltas[l])
+                trace.sensitivities[l - 1] = back
+                _count(trace, l - 1, "sensitivity", saturated)
+        return trace
+
+    # -- the number system of the relaxation --------------------------------------------------------------------------
 
     def forward(self, l: int, x: Ints) -> Ints:
         """Give ``x_l``, (batch, n_l), format A_l."""
-        return arithmetic.forward(self._stages[l - 1], self._params[l - 1], x).words
+        return arithmetic.forward(self._stages[l - 1], self.params[l - 1], x).words
 
     def seed(self, x: Ints, target: Ints) -> Ints:
         """Give ``lambda_L``, (batch, n_L), format S_L."""
@@ -145,7 +158,7 @@ class Words:
 
     def backward(self, l: int, delta: Ints) -> Ints:
         """Give ``lambda_{l-1}``, (batch, n_{l-1}), format S_{l-1}."""
-        return arithmetic.backward(self._stages[l - 1], self._params[l - 1], delta).words
+        return arithmetic.backward(self._stages[l - 1], self.params[l - 1], delta).words
 
     def gradient(self, l: int, delta: Ints, x: Ints) -> RawParameters:
         """Give ``G_l``, summed over the batch."""
@@ -167,14 +180,6 @@ def _count(trace: Trace, l: int, signal: str, saturated: arithmetic.Bools) -> No
     count = int(np.count_nonzero(saturated))
     if count:
         trace.saturations[l, signal] += count
-
-
-def _check_params(net: Network, params: Sequence[RawParameters]) -> None:
-    if len(params) != len(net.layers):
-        raise ShapeError(f"{len(params)} layers of parameters given; network expects {len(net.layers)}")
-    for stage, entry in zip(stage_numbers(net), params, strict=True):
-        _check_words(f"weight of stage {stage.index}", entry.weight, (stage.outputs, stage.inputs), stage.weight)
-        _check_words(f"bias of stage {stage.index}", entry.bias, (stage.outputs,), stage.weight)
 
 
 def _check_words(what: str, words: Ints, shape: tuple[int, ...], form: Q) -> None:

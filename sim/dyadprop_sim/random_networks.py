@@ -48,9 +48,10 @@ def random_case(
     seed : int
         Non-negative; decides everything, with the sizes.
     kind : str, optional
-        ``realistic``: sensible formats, started weights, data in [-1, 1]; most saturate nowhere. ``uniform``: any formats of 4
-        to 18 bits and any words; most saturate heavily. ``extremes``: only the words at both ends of their format, and those
-        next to zero. ``ties``: words with so many trailing zeros that sums end halfway between two words. Drawn where not given.
+        ``realistic``: sensible formats, started weights, data in [-1, 1]; most saturate nowhere. ``uniform``: any
+        formats of 4 to 18 bits and any words; most saturate heavily. ``extremes``: only the words at both ends of their
+        format, and those next to zero. ``ties``: words with so many trailing zeros that sums end halfway between two
+        words. Drawn where not given.
     layers : int, optional
         1 to 5 where not given.
     max_width : int
@@ -61,7 +62,8 @@ def random_case(
     Returns
     -------
     Case
-        Every second network has the input gradient; ``max_batch`` is at least the batch, and in half of the cases no more.
+        Every second network has the input gradient; ``max_batch`` is at least the batch, and in half of the cases
+        no more.
     """
     rng = np.random.default_rng(seed)
     if kind is None:
@@ -115,8 +117,8 @@ def _formats(rng: np.random.Generator, kind: str) -> Formats:
     small = rng.random() < 0.2  # numbers that are always small: no integer bit
     if kind == "realistic":
         return Formats(draw((8, 18), (3, 5)), draw((8, 18), (-1, 1) if small else (2, 4)), draw((8, 18), (2, 4)))
-    # An activation keeps one fraction bit for the tables of tanh and sigmoid. The whole legal range is rare: it leaves little
-    # but zeros and saturated words.
+    # An activation keeps one fraction bit for the tables of tanh and sigmoid. The whole legal range is rare: it leaves
+    # little but zeros and saturated words.
     whole = rng.random() < 0.15
     return Formats(
         _with_fraction_bit(draw((4, 18), (1, 18 if whole else 6))),
@@ -187,8 +189,8 @@ def _ties(rng: np.random.Generator, net: Network, batch: int) -> _Drawn:
     params = []
     x_zeros = 0
     for s in stage_numbers(net):
-        # A sum with k - 1 trailing zeros, shifted right by k, is a tie whenever it is odd in units of half an lsb. Forward and
-        # backward sums shift by different k; a layer's weights serve one of the two.
+        # A sum with k - 1 trailing zeros, shifted right by k, is a tie whenever it is odd in units of half an lsb.
+        # Forward and backward sums shift by different k; a layer's weights serve one of the two.
         forward = max(0, s.accumulator_fraction - s.output.fraction_bits - 1)
         backward = max(0, s.sensitivity_sum_fraction - s.input_sensitivity.fraction_bits - 1)
         wanted = forward if s.index == 1 or rng.random() < 0.5 else backward

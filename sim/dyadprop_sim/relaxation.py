@@ -1,6 +1,6 @@
 """The dyadic relaxation: every stage at once, as assignments from the old state (docs/arithmetic.md, section 5).
 
-It is written once for all number systems; `dyadprop_sim.golden.Words` and `dyadprop_sim.reference.Reals` are two.
+It is written once for all number systems; `dyadprop_sim.golden.Model` and `dyadprop_sim.reference.Reals` are two.
 """
 
 from dataclasses import dataclass
