@@ -34,8 +34,8 @@ def finite_array(what: str, values: npt.ArrayLike, shape: tuple[int | None, ...]
     if any(n is None and got < 1 for n, got in zip(shape, array.shape, strict=False)):
         raise ShapeError(f"{what} has shape {array.shape}; a batch has at least 1 sample")
     result = np.array(array, dtype=np.float64)
-    bad = np.argwhere(~np.isfinite(result))
-    if len(bad):
-        where = tuple(int(i) for i in bad[0])
+    finite = np.isfinite(result)
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise RangeError(f"{what} is {result[where]} at index {where}; every entry must be finite")
     return result

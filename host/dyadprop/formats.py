@@ -120,12 +120,10 @@ class Q:
         Quantized
             int64 words of the same shape, and the count of those that were out of range.
         """
-        rounded = np.rint(np.ldexp(np.asarray(values, dtype=np.float64), self.fraction_bits))
-        saturated = (rounded < self.min_int) | (rounded > self.max_int)
-        return Quantized(
-            np.clip(rounded, self.min_int, self.max_int).astype(np.int64),
-            int(np.count_nonzero(saturated)),
-        )
+        with np.errstate(over="ignore"):  # what overflows to infinity saturates like any other large value
+            rounded = np.rint(np.ldexp(np.asarray(values, dtype=np.float64), self.fraction_bits))
+        words = np.clip(rounded, self.min_int, self.max_int)
+        return Quantized(words.astype(np.int64), int(np.count_nonzero(words != rounded)))
 
     def to_floats(self, words: npt.ArrayLike) -> Floats:
         """Give the exact real values of int64 words of this format."""
