@@ -110,7 +110,8 @@ def matmul(a: Ints, b: Ints, width_a: int, width_b: int) -> Ints:
     """
     largest = a.shape[1] << (width_a + width_b - 2)
     if largest < 1 << FLOAT_EXACT_BITS:
-        return np.matmul(a, b, dtype=np.float64).astype(np.int64)
+        product = np.matmul(a, b, dtype=np.float64)
+        return np.asarray(product.astype(np.int64))
     if largest >= 1 << INT_BITS:
         raise OverflowError(f"{a.shape[1]} products of {width_a} by {width_b} bits do not fit into int64")
     return a @ b
