@@ -1,7 +1,7 @@
 """Word-by-word comparison with the golden model: how many words agree, and which is the first that does not."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -206,30 +206,41 @@ def compare_parameters(net: Network, got: Sequence[Parameters], expected: Sequen
     return found
 
 
-def first_wrong_sample(device: Device, golden: Device, x: npt.ArrayLike, y: npt.ArrayLike) -> int | None:
-    """Find the first sample of a batch that a device answers wrongly on its own.
+def locate(
+    difference: Difference, device: Device, golden: Device, samples: int, ask: Callable[[Device, slice], Result]
+) -> tuple[int | None, str]:
+    """Say which sample a difference comes from.
 
     A gradient is a sum over the batch, so a wrong one names no sample; asking for each sample alone does.
 
     Parameters
     ----------
+    difference : Difference
     device, golden : Device
-        Loaded with the same parameters.
-    x : array (batch, n_0)
-    y : array (batch, n_L)
+        As they were when it was found: loaded with the same parameters.
+    samples : int
+        Size of the batch.
+    ask : callable
+        Repeats the call on a device, for a slice of the batch.
 
     Returns
     -------
     int or None
-        None if each sample alone is right: the fault shows in the batch only.
+        The sample; None if each is right on its own.
+    str
+        The difference and what is known of the sample, as a sentence.
     """
-    inputs, targets = np.asarray(x), np.asarray(y)
-    for sample in range(len(inputs)):
-        one = slice(sample, sample + 1)
-        got = device.gradients(inputs[one], targets[one])
-        if compare_results(device.net, got, golden.gradients(inputs[one], targets[one])).first is not None:
-            return sample
-    return None
+    if difference.sample is not None:
+        return difference.sample, str(difference)
+    try:
+        for sample in range(samples):
+            one = slice(sample, sample + 1)
+            alone = compare_results(device.net, ask(device, one), ask(golden, one)).first
+            if alone is not None:
+                return sample, f"{difference}, over the batch; sample {sample} alone, {replace(alone, sample=None)}"
+    except DyadpropError as error:  # a device that answers wrongly may fail too: that must not hide the difference
+        return None, f"{difference}, over the batch; asking for each sample alone failed: {error}"
+    return None, f"{difference}, over the batch; each of its {samples} samples alone is right"
 
 
 def _raw(result: Result) -> RawResult:

@@ -28,7 +28,7 @@ def optional_packages(purpose: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        package = error.name or str(error)
+        package = (error.name or str(error)).partition(".")[0]
         raise DyadpropError(
             f"{purpose} needs the package {package}, which is not installed; try pip install 'dyadprop[demo]'"
         ) from error

@@ -40,6 +40,11 @@ class Report:
         """Make the report that the common options ``--json`` and ``-q`` ask for."""
         return cls(args.json, quiet=args.quiet)
 
+    @property
+    def bar_disabled(self) -> bool | None:
+        """What tqdm's ``disable`` takes: None shows the bar on a terminal only."""
+        return True if self.quiet else None
+
     def say(self, line: str) -> None:
         """Print a line of progress."""
         if not self.quiet:

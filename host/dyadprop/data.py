@@ -1,0 +1,67 @@
+"""Data sets to learn from. Nothing is downloaded."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from dyadprop.formats import Floats, Ints
+from dyadprop.optional import optional_packages
+
+_SPLIT_SEED = 0  # of the split into training and test set: always the same, so that accuracies can be compared
+_TEST_PART = 0.2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples for training and for testing.
+
+    Attributes
+    ----------
+    name : str
+    train_x, test_x : float64 array (samples, inputs)
+    train_y, test_y : float64 array (samples, classes)
+        One-hot rows.
+    """
+
+    name: str
+    train_x: Floats
+    train_y: Floats
+    test_x: Floats
+    test_y: Floats
+
+
+def permutation(count: int, *seed: int) -> Ints:
+    """Shuffle ``0 .. count - 1``, the same way on every NumPy: by the raw 64-bit stream of PCG64, which NumPy keeps.
+
+    Parameters
+    ----------
+    count : int
+    *seed : int
+        Non-negative; each tuple gives its own stream.
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable").astype(np.int64)
+
+
+def digits() -> Dataset:
+    """Give the handwritten digits that come with scikit-learn: 1437 samples to train, 360 to test.
+
+    Returns
+    -------
+    Dataset
+        64 inputs, pixels 0/16 .. 16/16, which every format with 4 fraction bits holds exactly; 10 classes.
+
+    Raises
+    ------
+    DyadpropError
+        If scikit-learn is not installed.
+    """
+    with optional_packages("the digits data set"):
+        from sklearn.datasets import load_digits
+    pixels, labels = load_digits(return_X_y=True)
+    x = np.asarray(pixels, dtype=np.float64) / 16.0
+    y = np.asarray(np.eye(10)[labels], dtype=np.float64)
+    order = permutation(len(x), _SPLIT_SEED)
+    tests = math.ceil(len(x) * _TEST_PART)
+    train, test = order[tests:], order[:tests]
+    return Dataset("digits", x[train], y[train], x[test], y[test])

@@ -1,0 +1,141 @@
+"""Compare a device with the golden model, word by word, on random networks.
+
+For each network the device is opened, loaded, and asked for its parameters, for gradients, for outputs alone, and for
+gradients of a random seed at its output; outputs, exact costs, gradients, input gradients and saturation counts must be
+the golden model's to the last bit. Exit code 1 if a word differs; then a command line is printed that repeats just that
+network.
+"""
+
+import argparse
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dyadprop.compare import Comparison, compare_parameters, compare_results, compare_saturations, locate
+from dyadprop.device import Device, open_device
+from dyadprop.errors import DyadpropError, RangeError
+from dyadprop.report import Report
+from dyadprop.results import Result
+from dyadprop.widths import target_format
+from dyadprop_sim.random_networks import Case, random_case
+
+DEFAULT_DEVICE = "verilator"
+SHOWN = 5  # networks that differ, of which the first word is printed
+
+_Ask = Callable[[Device, slice], Result]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of verification."""
+    parser.add_argument(
+        "--networks", type=int, default=10, metavar="N", help="networks, of seeds --seed, --seed + 1, ... (default: 10)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare on each network, print what differs, and say how many words agree."""
+    report = Report.of(args)
+    if args.networks < 1:
+        raise RangeError(f"number of networks is {args.networks}; at least 1 must be compared")
+    if args.device.partition("?")[0] == "golden":
+        report.say("device golden is compared with another copy of itself")
+    total = Comparison()
+    failures: list[dict[str, Any]] = []
+    seeds = range(args.seed, args.seed + args.networks)
+    for seed in tqdm(seeds, f"verify {args.device}", unit="network", leave=False, disable=report.bar_disabled):
+        try:
+            comparison, failure = compare_network(args.device, seed)
+        except DyadpropError as error:
+            error.add_note(f"this was network {seed}; again: {_again(args.device, seed)}")
+            raise
+        total += comparison
+        if failure is not None:
+            failures.append({"seed": seed, **failure, "again": _again(args.device, seed)})
+            if len(failures) <= SHOWN:
+                with tqdm.external_write_mode():
+                    report.result(f"mismatch in network {seed}: {failure['text']}\n  again: {failures[-1]['again']}")
+    if not total.words:
+        raise DyadpropError(f"no word of device {args.device!r} was compared, so nothing is verified")
+    report.write(
+        {
+            "device": args.device,
+            "seed": args.seed,
+            "networks": args.networks,
+            "words": total.words,
+            "mismatches": total.different,
+            "failures": failures,
+        }
+    )
+    words = f"{total.words:,} words of {args.networks} network{'s' if args.networks > 1 else ''}"
+    if failures:
+        report.result(f"{args.device}: {total.different:,} of {words} differ, in {len(failures)} of the networks")
+        return 1
+    report.result(f"{args.device}: {words} compared with the golden model, all equal")
+    return 0
+
+
+def compare_network(name: str, seed: int) -> tuple[Comparison, dict[str, Any] | None]:
+    """Compare a device with the golden model on one random network.
+
+    Parameters
+    ----------
+    name : str
+        Of the device.
+    seed : int
+        Of the network, its parameters and its data (`random_case`).
+
+    Returns
+    -------
+    Comparison
+        Over all calls.
+    dict or None
+        The first difference: ``call``, ``stage``, ``signal``, ``sample``, ``index``, ``got``, ``expected``, ``text``.
+    """
+    case = random_case(seed)
+    total = Comparison()
+    failure: dict[str, Any] | None = None
+    with open_device(name, case.net) as device, open_device("golden", case.net) as golden:
+        for call, comparison, ask in _calls(case, device, golden, seed):
+            total += comparison
+            first = comparison.first
+            if failure is None and first is not None:
+                samples = 0 if ask is None else len(case.x)
+                sample, text = (
+                    (first.sample, str(first)) if ask is None else locate(first, device, golden, samples, ask)
+                )
+                failure = {"call": call, **asdict(first), "sample": sample, "text": f"{call}: {text}"}
+    return total, failure
+
+
+def _calls(case: Case, device: Device, golden: Device, seed: int) -> Iterator[tuple[str, Comparison, _Ask | None]]:
+    """Make each call on both; give its name, what was found, and how to repeat it for a part of the batch."""
+    net = case.net
+    x = net.formats.activation.to_floats(case.x)
+    y = target_format(net).to_floats(case.targets)
+    # Seeds are words too, any that fit: scale 1 hands them on as they are.
+    form = net.layer_formats(len(net.layers)).sensitivity
+    drawn = np.random.default_rng([seed, 1]).integers(form.min_int, form.max_int, y.shape, endpoint=True)
+    dy = form.to_floats(drawn)
+
+    params = [entry.decode() for entry in case.params]
+    yield "load", compare_saturations(net, device.load(params), golden.load(params)), None
+    yield "parameters", compare_parameters(net, device.parameters(), golden.parameters()), None
+
+    calls: dict[str, _Ask] = {
+        "gradients": lambda one, part: one.gradients(x[part], y[part]),
+        "predict": lambda one, part: one.predict(x[part]),
+        "vjp": lambda one, part: one.vjp(x[part], dy[part], scale=1.0),
+        # Nothing may be left over from the calls before.
+        "gradients again": lambda one, part: one.gradients(x[part], y[part]),
+    }
+    for call, ask in calls.items():
+        yield call, compare_results(net, ask(device, slice(None)), ask(golden, slice(None))), ask
+    yield "parameters again", compare_parameters(net, device.parameters(), golden.parameters()), None
+
+
+def _again(device: str, seed: int) -> str:
+    return f"dyadprop verify --device {shlex.quote(device)} --networks 1 --seed {seed}"
