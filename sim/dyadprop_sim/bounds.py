@@ -8,11 +8,13 @@ The reference computes with the real values of the *words* of parameters, inputs
 Sums of products are exact, so only the errors of their operands and the one rounding behind them count. Nothing may
 saturate: then every `requantize` is off by at most half an lsb.
 
-**Forward.** `e_0 = 0`. The pre-activation is off by `e_a = |W_l| e_{l-1}`, which phi stretches by at most its largest slope:
+**Forward.** `e_0 = 0`. The pre-activation is off by `e_a = |W_l| e_{l-1}`; phi stretches that by its slope at most:
 
     identity, relu, leaky_relu    e_l = e_a + lsb(A_l) / 2
-    tanh                          e_l = e_a + 2 lsb(A_l)                 2 lsb: section 3 of docs/arithmetic.md
+    tanh                          e_l = e_a + 2 lsb(A_l)                 2 lsb: section 3; 2.1 in Q1.17
     sigmoid                       e_l = e_a / 4 + 2 lsb(A_l)
+
+Section numbers are those of docs/arithmetic.md.
 
 **Seed.** `x_L - y` carries `e_L`. Each row of softmax's Jacobian has the absolute sum `2 p_i (1 - p_i) <= 1/2`, and
 section 6 adds `2 + n_L / 4` lsb of Q2.14:
@@ -93,7 +95,9 @@ def error_bounds(model: Model, trace: Trace) -> Bounds:
         l = stage.index
         e_a[l] = e[l - 1] @ weight.T
         stretch = 0.25 if stage.activation == "sigmoid" else 1.0
-        lsbs = 2.0 if stage.activation in ("tanh", "sigmoid") else 0.5
+        lsbs = 0.5
+        if stage.activation in ("tanh", "sigmoid"):
+            lsbs = arithmetic.table_error(stage.activation, stage.output.fraction_bits)
         e[l] = stretch * e_a[l] + lsbs * stage.output.lsb
 
     h = {L: e[L] + stages[-1].sensitivity.lsb / 2}
