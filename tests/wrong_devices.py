@@ -1,0 +1,77 @@
+"""Devices that tests put in place of real ones: one that is right, one with a single wrong bit, one that fails."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dyadprop import DeviceLost, Network
+from dyadprop.formats import Ints
+from dyadprop.words import Part
+from dyadprop_sim.devices import GoldenDevice
+
+
+class TwinDevice(GoldenDevice):
+    """The golden model under another name."""
+
+    kind = "twin"
+
+
+class BrokenDevice(GoldenDevice):
+    """Goes away at its first gradient."""
+
+    kind = "broken"
+
+    def _gradient_words(self, x: Ints, targets: Ints, *, seeds: bool) -> Part:
+        raise DeviceLost("the cable of device 'broken' is out")
+
+
+class CrookedDevice(GoldenDevice):
+    """Golden, but one bit of one gradient word is wrong in each batch that holds a certain sample.
+
+    That sample is the one at ``sample`` in the first batch; it is known again by its inputs.
+    """
+
+    kind = "crooked"
+    OPTIONS = ("stage", "signal", "sample", "bit")
+
+    def __init__(
+        self,
+        net: Network,
+        *,
+        stage: str = "1",
+        signal: str = "weight",
+        sample: str = "0",
+        bit: str = "0",
+        **options: Any,
+    ) -> None:
+        super().__init__(net, **options)
+        self._stage, self._signal, self._sample, self._bit = int(stage), signal, int(sample), int(bit)
+        self._victim: Ints | None = None
+
+    def _gradient_words(self, x: Ints, targets: Ints, *, seeds: bool) -> Part:
+        part = super()._gradient_words(x, targets, seeds=seeds)
+        if self._victim is None:
+            self._victim = x[self._sample].copy()
+        if np.any(np.all(x == self._victim, axis=1)):
+            gradient = part.gradients[self._stage - 1]
+            words = getattr(gradient, self._signal).copy()
+            words.flat[-1] ^= 1 << self._bit
+            part.gradients[self._stage - 1] = gradient._replace(**{self._signal: words})
+        return part
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `dyadprop.open` find the devices of this module."""
+
+    def with_ours(*, group: str) -> EntryPoints:
+        ours = [
+            EntryPoint(kind.kind, f"{__name__}:{kind.__name__}", group)
+            for kind in (TwinDevice, BrokenDevice, CrookedDevice)
+        ]
+        return EntryPoints([*entry_points(group=group), *ours])
+
+    monkeypatch.setattr("dyadprop.device.entry_points", with_ours)
