@@ -35,7 +35,9 @@ class Stats:
     ticks : int
         ``samples + 2L - 1`` a part of the batch: the pipeline's fill and drain included; 0 on ``float``.
     cycles : int
-        Clock cycles of the hardware, measured; 0 where nothing is clocked.
+        Clock cycles of the hardware, measured, from the first input to the last gradient; 0 where nothing is clocked.
+    transfer_cycles : int
+        Clock cycles for reading the gradients out.
     saturations : list of Saturation
         Only those with a count above 0, ordered by stage and signal.
     retries : int
@@ -53,6 +55,7 @@ class Stats:
     samples: int = 0
     ticks: int = 0
     cycles: int = 0
+    transfer_cycles: int = 0
     saturations: list[Saturation] = field(default_factory=list)
     retries: int = 0
     bytes: int = 0

@@ -31,7 +31,8 @@ class Part:
         Exact sums over the part; empty for a forward-only part.
     saturations : dict
         Count by (stage, signal), of the signals that the device itself produces.
-    cycles : int
+    cycles, transfer_cycles : int
+        Until the gradients are written, and for reading them out; 0 where nothing is clocked.
     """
 
     outputs: Ints
@@ -39,6 +40,7 @@ class Part:
     gradients: list[RawParameters]
     saturations: Counts
     cycles: int = 0
+    transfer_cycles: int = 0
 
 
 class WordDevice(Device):
@@ -113,7 +115,8 @@ class WordDevice(Device):
         words, x_count = self.net.formats.activation.to_ints(x)
         if self.net.cost == "sigmoid_cross_entropy":
             # That stage takes dC/da_L (docs/arithmetic.md, section 6); its slope comes from the device's own outputs.
-            outputs = self._result(self._clocked(lambda: self._forward_words(words)), {}, len(x), ticks=0).outputs
+            part = self._clocked(lambda: self._forward_words(words))
+            outputs = self.net.layer_formats(last).activation.to_floats(part.outputs)
             dy = dy * outputs * (1.0 - outputs)
         seeds, seed_count = self.net.layer_formats(last).sensitivity.to_ints(dy * scale)
         part, ticks = self._split(words, seeds, seeds=True)
@@ -154,6 +157,7 @@ class WordDevice(Device):
                 ],
                 saturations=counts,
                 cycles=sum(part.cycles for part in parts),
+                transfer_cycles=sum(part.transfer_cycles for part in parts),
             )
         return whole, len(x) + len(parts) * (2 * len(self.net.layers) - 1)
 
@@ -174,6 +178,7 @@ class WordDevice(Device):
             samples=samples,
             ticks=ticks,
             cycles=part.cycles,
+            transfer_cycles=part.transfer_cycles,
             saturations=saturation_list([*host_counts.items(), *part.saturations.items()]),
             device_seconds=self._device_seconds,
         )

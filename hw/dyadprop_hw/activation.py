@@ -1,0 +1,172 @@
+"""From a pre-activation to an activation, one unit a cycle, without a multiplier."""
+
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from dyadprop import timing
+from dyadprop.tables import TABLE_ACTIVATIONS, Table, phi_table
+from dyadprop.widths import StageNumbers
+from dyadprop_hw.layouts import Fixed
+from dyadprop_hw.requantize import Requantize, round_half_even
+
+
+class TableLookup(wiring.Component):
+    """A table's value at a non-negative argument, linear between its entries.
+
+    Parameters
+    ----------
+    table : Table
+    falling : bool
+        Whether the steps go down from entry to entry (exp(-d)) instead of up.
+
+    Members
+    -------
+    argument : In(unsigned)
+        ``range_bits + step_bits + gap_bits`` bits: already limited to the table's range.
+    value : Out(unsigned)
+
+    Notes
+    -----
+    Free running; latency ``LATENCY``, interval 1. One ROM of ``2^index_bits`` words of ``value_bits + slope_bits`` (18 for tanh and
+    sigmoid at 12 fraction bits). The product of step and gap is a sum of shifted steps: no multiplier.
+    """
+
+    LATENCY = timing.TABLE_LOOKUP
+
+    argument: Signal
+    value: Signal
+
+    def __init__(self, table: Table, *, falling: bool = False) -> None:
+        self.table = table
+        self.falling = falling
+        super().__init__(
+            {
+                "argument": In(unsigned(max(1, table.index_bits + table.gap_bits))),
+                "value": Out(unsigned(table.value_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Read, interpolate, add."""
+        m = Module()
+        table = self.table
+        word = data.StructLayout({"value": unsigned(table.value_bits), "step": unsigned(table.slope_bits)})
+        entries = [v | s << table.value_bits for v, s in zip(table.value, table.step, strict=True)]
+        m.submodules.rom = rom = Memory(shape=word.as_shape(), depth=len(entries), init=entries)
+        read = rom.read_port()
+        gap_q1 = Signal(table.gap_bits, reset_less=True)
+        m.d.comb += read.addr.eq(self.argument[table.gap_bits :])
+        m.d.sync += gap_q1.eq(self.argument[: table.gap_bits])
+        entry = data.View(word, read.data)
+
+        way_q2 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
+        entry_q2 = Signal(unsigned(table.value_bits), reset_less=True)
+        way = _balanced_sum([Mux(gap_q1[k], entry.step << k, 0) for k in range(table.gap_bits)])
+        m.d.sync += [way_q2.eq(way), entry_q2.eq(entry.value)]
+
+        value_q3 = Signal(unsigned(table.value_bits), reset_less=True)
+        rounded = round_half_even(way_q2, table.gap_bits) if table.gap_bits else 0
+        # Between two entries: the sum never leaves value_bits.
+        m.d.sync += value_q3.eq(entry_q2 - rounded if self.falling else entry_q2 + rounded)
+        m.d.comb += self.value.eq(value_q3)
+        return m
+
+
+class Activation(wiring.Component):
+    """``x = phi(acc)`` of one stage (docs/arithmetic.md, sections 2 and 3).
+
+    Parameters
+    ----------
+    numbers : StageNumbers
+
+    Members
+    -------
+    accumulator : In(signed(accumulator_bits))
+    activation : Out(Fixed(A_l))
+    saturated : Out(1)
+
+    Attributes
+    ----------
+    latency : int
+        2 for identity, relu and leaky_relu; 6 for tanh and sigmoid. Free running, interval 1.
+    """
+
+    accumulator: Signal
+    activation: Signal
+    saturated: Signal
+    latency: int
+
+    def __init__(self, numbers: StageNumbers) -> None:
+        self.numbers = numbers
+        self.latency = timing.activation(numbers.activation)
+        super().__init__(
+            {
+                "accumulator": In(signed(numbers.accumulator_bits)),
+                "activation": Out(Fixed(numbers.output)),
+                "saturated": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Choose the activation's own path."""
+        m = Module()
+        if self.numbers.activation in TABLE_ACTIVATIONS:
+            self._table(m)
+        else:
+            self._linear(m)
+        return m
+
+    def _linear(self, m: Module) -> None:
+        numbers = self.numbers
+        acc = self.accumulator
+        leak = numbers.leak_bits if numbers.activation == "leaky_relu" else 0
+        value = {
+            "identity": acc,
+            "relu": Mux(acc < 0, 0, acc),
+            "leaky_relu": Mux(acc < 0, acc, acc << leak),
+        }[numbers.activation]
+        m.submodules.requantize = requantize = Requantize(
+            numbers.accumulator_bits + leak, numbers.accumulator_fraction + leak, numbers.output
+        )
+        m.d.comb += [
+            requantize.value_in.eq(value),
+            self.activation.eq(requantize.value_out),
+            self.saturated.eq(requantize.saturated),
+        ]
+
+    def _table(self, m: Module) -> None:
+        numbers = self.numbers
+        fraction = numbers.output.fraction_bits
+        table = phi_table(numbers.activation, fraction)
+        z = round_half_even(self.accumulator, numbers.accumulator_fraction - fraction)
+        z_q1 = Signal(signed(len(z)), reset_less=True)
+        m.d.sync += z_q1.eq(z)
+
+        m.submodules.lookup = lookup = TableLookup(table)
+        limit = (1 << (table.range_bits + fraction)) - 1
+        negative_q2 = Signal(reset_less=True)
+        magnitude_q2 = Signal(len(lookup.argument), reset_less=True)
+        magnitude = Mux(z_q1 < 0, -z_q1, z_q1)
+        m.d.sync += [
+            negative_q2.eq(z_q1 < 0),
+            magnitude_q2.eq(Mux(magnitude > limit, limit, magnitude)),
+        ]
+        m.d.comb += lookup.argument.eq(magnitude_q2)
+
+        negative = negative_q2
+        for cycle in range(TableLookup.LATENCY):
+            negative_next = Signal(reset_less=True, name=f"negative_q{cycle + 3}")
+            m.d.sync += negative_next.eq(negative)
+            negative = negative_next
+        value_q6 = Signal(Fixed(numbers.output), reset_less=True)
+        mirror = 0 if numbers.activation == "tanh" else 1 << fraction
+        m.d.sync += value_q6.eq(Mux(negative, mirror - lookup.value, lookup.value))
+        m.d.comb += self.activation.eq(value_q6)
+
+
+def _balanced_sum(terms: list[object]) -> object:
+    while len(terms) > 1:
+        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]  # type: ignore[operator]
+    return terms[0] if terms else 0

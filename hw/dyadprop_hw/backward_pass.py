@@ -1,0 +1,112 @@
+"""Sequence the backward pass of a stage, and its read-outs: one column after the other, each over all row groups."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop import timing
+from dyadprop_hw.lane import LaneShape
+from dyadprop_hw.layouts import BackwardOperation, Fixed, register_wave
+
+
+class BackwardPass(wiring.Component):
+    """Turn one loaded bank of deltas and its sample into the backward wave that enters lane 0; pass read-outs on in between.
+
+    Parameters
+    ----------
+    shape : LaneShape
+
+    Members
+    -------
+    ready : In(1)
+        The oldest sample waits, its deltas are in the lanes, and a place in the sensitivity queue is free.
+    activation : In(Fixed(A_{l-1}))
+        The memory's answer, one cycle after the column was shown.
+    fresh : In(1)
+        Gradients start from zero.
+    start, next_column, end : Out(1)
+        To the sample memory and the delta banks.
+    busy : Out(1)
+    read : In(backward_wave)
+        One word's read-out, only while nothing runs.
+    wave : Out(backward_wave)
+        To lane 0, ``LATENCY`` after its column was shown to the memory.
+
+    Notes
+    -----
+    A pass takes ``R * max(n_in + 1, ceil(H / R))`` cycles, ``H = Lane.GRADIENT_LATENCY``: no gradient is read before its last sum is written.
+    """
+
+    LATENCY = timing.ISSUE
+
+    ready: Signal
+    activation: Any
+    fresh: Signal
+    start: Signal
+    next_column: Signal
+    end: Signal
+    busy: Signal
+    read: data.View
+    wave: data.View
+
+    def __init__(self, shape: LaneShape) -> None:
+        self.shape = shape
+        super().__init__(
+            {
+                "ready": In(1),
+                "activation": In(Fixed(shape.numbers.input)),
+                "fresh": In(1),
+                "start": Out(1),
+                "next_column": Out(1),
+                "end": Out(1),
+                "busy": Out(1),
+                "read": In(shape.backward),
+                "wave": Out(shape.backward),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Count row groups and columns; build the wave."""
+        m = Module()
+        numbers, groups = self.shape.numbers, self.shape.groups
+        columns, pitch = numbers.columns, self.shape.plan.backward_pitch
+        column = Signal(range(pitch))
+        group = Signal(range(groups))
+        address = Signal(range(groups * columns + columns))
+        bank = Signal()
+        group_end = group == groups - 1
+        bias = column == columns - 1
+        m.d.comb += [
+            self.next_column.eq(self.busy & group_end & (column < numbers.inputs - 1)),
+            self.end.eq(self.busy & group_end & (column == pitch - 1)),
+            self.start.eq(self.ready & (~self.busy | self.end)),
+        ]
+        with m.If(self.busy):
+            m.d.sync += [group.eq(group + 1), address.eq(address + columns)]
+            with m.If(group_end):
+                m.d.sync += [group.eq(0), column.eq(column + 1), address.eq(column + 1)]
+        with m.If(self.end):
+            m.d.sync += [self.busy.eq(0), column.eq(0), address.eq(0), bank.eq(~bank)]
+        with m.If(self.start):
+            m.d.sync += self.busy.eq(1)
+
+        show, show_q1 = (Signal(self.shape.backward, name=name) for name in ("show", "show_q1"))
+        m.d.comb += [
+            show.valid.eq(self.busy & (column < columns)),
+            show.operation.eq(BackwardOperation.LEARN),
+            show.fresh.eq(self.fresh),
+            show.first.eq(group == 0),
+            show.last.eq(group_end),
+            show.bias.eq(bias),
+            show.address.eq(address),
+            show.delta.eq(Mux(bank, groups, 0) + group),
+        ]
+        register_wave(m, show, show_q1)
+        out = Signal(self.shape.backward)
+        m.d.comb += [out.eq(show_q1), out.operand.eq(Mux(show_q1.bias, numbers.one, self.activation))]
+        with m.If(self.read.valid):
+            m.d.comb += out.eq(self.read)
+        register_wave(m, out, self.wave)
+        return m

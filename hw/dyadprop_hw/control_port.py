@@ -1,0 +1,285 @@
+"""A stage's place on the control chain, and what it does with the words addressed to it."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop.operations import COUNTER_BITS, Operation
+from dyadprop_hw.lane import LaneShape
+from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token
+from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.word_counter import WordCounter
+
+
+class ControlPort(wiring.Component):
+    """Keep the commands for one place of the chain, pass everything else on.
+
+    Parameters
+    ----------
+    index : int
+        ``stage`` of the commands that are kept.
+    data_bits : int
+
+    Members
+    -------
+    control_in, control_out : stream of control_token
+        From and to the neighbours.
+    command : Out(stream)
+        The kept command at the head; while it is held, the chain waits behind it.
+    reply : In(stream of signed(data_bits))
+        Answers, only while a command is held: so replies leave in the order of the commands.
+
+    Notes
+    -----
+    ``Queue.LATENCY`` cycles a place, one word a cycle.
+    """
+
+    control_in: Any
+    control_out: Any
+    command: Any
+    reply: Any
+
+    def __init__(self, index: int, data_bits: int) -> None:
+        self.index = index
+        self.data_bits = data_bits
+        token = control_token(data_bits)
+        super().__init__(
+            {
+                "control_in": In(stream.Signature(token)),
+                "control_out": Out(stream.Signature(token)),
+                "command": Out(stream.Signature(token)),
+                "reply": In(stream.Signature(self.control_data)),
+            }
+        )
+
+    @property
+    def control_data(self) -> Any:
+        """Shape of a reply's data."""
+        return control_token(self.data_bits)["data"].shape
+
+    def elaborate(self, platform: object) -> Module:
+        """Split by address, merge behind a queue."""
+        m = Module()
+        m.submodules.queue = queue = Queue(control_token(self.data_bits), 2)
+        connect_stream(m, queue.o, wiring.flipped(self.control_out))
+        word = self.control_in
+        own = (word.payload.kind == ControlKind.COMMAND) & (word.payload.stage == self.index)
+        m.d.comb += [
+            self.command.payload.eq(word.payload),
+            self.command.valid.eq(word.valid & own),
+            self.reply.ready.eq(queue.i.ready),
+        ]
+        with m.If(word.valid & own):
+            m.d.comb += [
+                word.ready.eq(self.command.ready),
+                queue.i.valid.eq(self.reply.valid),
+                queue.i.payload.kind.eq(ControlKind.REPLY),
+                queue.i.payload.stage.eq(self.index),
+                queue.i.payload.operation.eq(word.payload.operation),
+                queue.i.payload.data.eq(self.reply.payload),
+            ]
+        with m.Else():
+            m.d.comb += [
+                word.ready.eq(queue.i.ready),
+                queue.i.valid.eq(word.valid),
+                queue.i.payload.eq(word.payload),
+            ]
+        return m
+
+
+class CounterReply(wiring.Component):
+    """Answer COUNTERS: one word a counter, in order.
+
+    Parameters
+    ----------
+    count : int
+        Counters.
+    data_bits : int
+
+    Members
+    -------
+    start : In(1)
+        Held while the command is at the head.
+    counters : Out-facing array of In(COUNTER_BITS)
+    reply : Out(stream of signed(data_bits))
+    done : Out(1)
+        In the cycle in which the last word is taken.
+    """
+
+    start: Signal
+    counters: Any
+    reply: Any
+    done: Signal
+
+    def __init__(self, count: int, shape: Any) -> None:
+        self.count = count
+        super().__init__(
+            {
+                "start": In(1),
+                "counters": In(COUNTER_BITS).array(count),
+                "reply": Out(stream.Signature(shape)),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Count through the counters."""
+        m = Module()
+        position = Signal(range(self.count))
+        with m.Switch(position):
+            for i in range(self.count):
+                with m.Case(i):
+                    m.d.comb += self.reply.payload.eq(self.counters[i])
+        taken = self.start & self.reply.ready
+        m.d.comb += [self.reply.valid.eq(self.start), self.done.eq(taken & (position == self.count - 1))]
+        with m.If(taken):
+            m.d.sync += position.eq(position + 1)
+        with m.If(self.done):
+            m.d.sync += position.eq(0)
+        return m
+
+
+class StageControl(wiring.Component):
+    """Carry out the commands of one stage.
+
+    Parameters
+    ----------
+    shape : LaneShape
+    data_bits : int
+
+    Members
+    -------
+    command : In(stream of control_token)
+    reply : Out(stream of signed(data_bits))
+    quiet : In(1)
+        No sample is in flight in this stage.
+    write : Out(forward_wave)
+        A weight on its way to its lane.
+    read : Out(backward_wave)
+        A read-out on its way to its lane.
+    word : In(stream-less valid and data)
+        ``word_valid``, ``word_data``: the read-out's answer from the end of the chain.
+    fresh : Out(1)
+        Gradients start from zero; read-outs of them give zero.
+    learnt : In(1)
+        A backward pass has ended: gradients hold something.
+    counters : array of In(COUNTER_BITS)
+        Activation, sensitivity.
+
+    Notes
+    -----
+    WORD takes one cycle; a read-out ``words + latency`` cycles, one word a cycle unless the chain makes it wait: as many read-outs as the
+    answer queue holds are under way at once.
+    """
+
+    command: Any
+    reply: Any
+    quiet: Signal
+    write: data.View
+    read: data.View
+    word_valid: Signal
+    word_data: Signal
+    fresh: Signal
+    learnt: Signal
+    counters: Any
+
+    def __init__(self, shape: LaneShape, data_bits: int, read_latency: int) -> None:
+        self.shape = shape
+        self.data_bits = data_bits
+        self.read_latency = read_latency
+        token = control_token(data_bits)
+        super().__init__(
+            {
+                "command": In(stream.Signature(token)),
+                "reply": Out(stream.Signature(token["data"].shape)),
+                "quiet": In(1),
+                "write": Out(shape.forward),
+                "read": Out(shape.backward),
+                "word_valid": In(1),
+                "word_data": In(token["data"].shape),
+                "fresh": Out(1, init=1),
+                "learnt": In(1),
+                "counters": In(COUNTER_BITS).array(2),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Decode; run one read-out at a time."""
+        m = Module()
+        shape = self.shape
+        m.submodules.counter = counter = WordCounter(shape)
+        # Answers on their way and waiting: the queue has room for each read-out before it starts.
+        credits = self.read_latency + 4
+        m.submodules.answers = answers = Queue(self.reply.payload.shape(), credits)
+        m.submodules.counts = counts = CounterReply(2, self.reply.payload.shape())
+        under_way = Signal(range(credits + 1))
+        issued = Signal()  # all read-outs of this command are on their way
+        m.d.comb += [
+            answers.i.valid.eq(self.word_valid),
+            answers.i.payload.eq(self.word_data),
+            counts.counters[0].eq(self.counters[0]),
+            counts.counters[1].eq(self.counters[1]),
+        ]
+        operation = self.command.payload.operation
+        with m.If(self.learnt):
+            m.d.sync += self.fresh.eq(0)
+
+        issue = Signal()
+        taken = Signal()
+        m.d.sync += under_way.eq(under_way + issue - taken)
+        with m.If(self.command.valid):
+            with m.Switch(operation):
+                with m.Case(Operation.BEGIN):
+                    m.d.comb += [self.command.ready.eq(1), counter.restart.eq(1)]
+                with m.Case(Operation.WORD):
+                    m.d.comb += [
+                        self.command.ready.eq(self.quiet),
+                        counter.step.eq(self.quiet),
+                        self.write.valid.eq(self.quiet),
+                    ]
+                with m.Case(Operation.CLEAR):
+                    m.d.comb += self.command.ready.eq(self.quiet)
+                    with m.If(self.quiet):
+                        m.d.sync += self.fresh.eq(1)
+                with m.Case(Operation.COUNTERS):
+                    m.d.comb += [
+                        counts.start.eq(1),
+                        self.command.ready.eq(counts.done),
+                        self.reply.valid.eq(counts.reply.valid),
+                        self.reply.payload.eq(counts.reply.payload),
+                        counts.reply.ready.eq(self.reply.ready),
+                    ]
+                with m.Case(Operation.READ_WEIGHT, Operation.READ_GRADIENT):
+                    m.d.comb += [
+                        issue.eq(self.quiet & ~issued & (under_way != credits)),
+                        self.reply.valid.eq(answers.o.valid),
+                        self.reply.payload.eq(answers.o.payload),
+                        answers.o.ready.eq(self.reply.ready),
+                        taken.eq(answers.o.valid & answers.o.ready),
+                        counter.step.eq(issue),
+                        self.read.valid.eq(issue),
+                        self.command.ready.eq(issued & taken & (under_way == 1)),
+                    ]
+                    with m.If(issue & counter.last):
+                        m.d.sync += issued.eq(1)
+                    with m.If(self.command.ready):
+                        m.d.sync += issued.eq(0)
+                with m.Default():
+                    m.d.comb += self.command.ready.eq(1)  # not known: dropped; drivers see no answer
+
+        m.d.comb += [
+            self.write.write.eq(1),
+            self.write.lane.eq(counter.lane),
+            self.write.address.eq(counter.address),
+            self.write.operand.eq(self.command.payload.data),
+            self.read.operation.eq(BackwardOperation.READ_GRADIENT),
+            self.read.fresh.eq(self.fresh),
+            self.read.lane.eq(counter.lane),
+            self.read.address.eq(counter.address),
+        ]
+        with m.If(operation == Operation.READ_WEIGHT):
+            m.d.comb += self.read.operation.eq(BackwardOperation.READ_WEIGHT)
+            m.d.comb += self.read.fresh.eq(0)
+        return m

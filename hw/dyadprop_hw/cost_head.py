@@ -1,0 +1,150 @@
+"""The last neighbour: compares the outputs with their targets and sends the first sensitivity back."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop.formats import Q
+from dyadprop.operations import COUNTER_BITS
+from dyadprop_hw.control_port import ControlPort, CounterReply
+from dyadprop_hw.layouts import Fixed, activation_token, control_token, sensitivity_token, target_token
+from dyadprop_hw.requantize import Requantize
+from dyadprop_hw.softmax import Softmax
+from dyadprop_hw.streams import Queue, connect_stream
+
+
+class CostHead(wiring.Component):
+    """Pass outputs on; where a sample is to be learnt from, seed ``lambda_L = dC/dx_L`` (docs/arithmetic.md, section 6).
+
+    Parameters
+    ----------
+    index : int
+        Its place on the control chain, ``L + 1``.
+    outputs : int
+        ``n_L``.
+    activation, target, sensitivity : Q
+        ``A_L``, the target's format, ``S_L``.
+    softmax : bool
+        Whether the outputs are logits.
+    data_bits : int
+        Of the control chain.
+
+    Members
+    -------
+    activation_in : In(stream of activation_token)
+    output : Out(stream of activation_token)
+        Does not wait for targets: they may depend on the outputs.
+    target_in : In(stream of target_token)
+        ``n_L`` words for each sample to be learnt from. With ``seed`` the word is ``lambda_L`` itself.
+    sensitivity_out : Out(stream of sensitivity_token)
+    control_in, control_out : streams of control_token
+
+    Notes
+    -----
+    One word a cycle, no multiplier; ``Plan.head_latency`` cycles.
+    """
+
+    SEED_QUEUE = 8
+
+    activation_in: Any
+    output: Any
+    target_in: Any
+    sensitivity_out: Any
+    control_in: Any
+    control_out: Any
+
+    def __init__(
+        self, index: int, outputs: int, activation: Q, target: Q, sensitivity: Q, *, softmax: bool, data_bits: int
+    ) -> None:
+        self.index = index
+        self.outputs = outputs
+        self.activation = activation
+        self.target = target
+        self.sensitivity = sensitivity
+        self.softmax = softmax
+        self.data_bits = data_bits
+        super().__init__(
+            {
+                "activation_in": In(stream.Signature(activation_token(activation))),
+                "output": Out(stream.Signature(activation_token(activation))),
+                "target_in": In(stream.Signature(target_token(target, sensitivity))),
+                "sensitivity_out": Out(stream.Signature(sensitivity_token(sensitivity, activation))),
+                "control_in": In(stream.Signature(control_token(data_bits))),
+                "control_out": Out(stream.Signature(control_token(data_bits))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Fork outputs, join them with targets."""
+        m = Module()
+        m.submodules.outputs = outputs = Queue(activation_token(self.activation), 2)
+        m.submodules.held = held = Queue(Fixed(self.activation), max(2, self.outputs))
+        connect_stream(m, outputs.o, wiring.flipped(self.output))
+        token = self.activation_in
+        accepted = outputs.i.ready & (held.i.ready | ~token.payload.learn)
+        m.d.comb += [
+            token.ready.eq(accepted),
+            outputs.i.payload.eq(token.payload),
+            outputs.i.valid.eq(token.valid & accepted),
+            held.i.payload.eq(token.payload.value),
+            held.i.valid.eq(token.valid & accepted & token.payload.learn),
+        ]
+
+        # What is compared with the target: the output itself, or its softmax.
+        if self.softmax:
+            m.submodules.softmax = softmax = Softmax(self.activation, self.outputs)
+            connect_stream(m, held.o, softmax.logit_in)
+            estimate = softmax.probability_out
+            value, activation = estimate.payload.probability, estimate.payload.logit
+        else:
+            estimate = held.o
+            value, activation = estimate.payload, estimate.payload
+
+        m.submodules.seeds = seeds = Queue(sensitivity_token(self.sensitivity, self.activation), self.SEED_QUEUE)
+        connect_stream(m, seeds.o, wiring.flipped(self.sensitivity_out))
+        under_way = Signal(range(self.SEED_QUEUE + 1))
+        target = self.target_in
+        fire = estimate.valid & target.valid & (under_way != self.SEED_QUEUE)
+        m.d.comb += [estimate.ready.eq(fire), target.ready.eq(fire)]
+        m.d.sync += under_way.eq(under_way + fire - (seeds.o.valid & seeds.o.ready))
+
+        difference = value - target.payload.value[: self.target.width].as_signed()
+        difference_q1 = Signal(signed(len(difference)), reset_less=True)
+        m.d.sync += difference_q1.eq(difference)
+        m.submodules.requantize = requantize = Requantize(len(difference), self.target.fraction_bits, self.sensitivity)
+        m.d.comb += requantize.value_in.eq(difference_q1)
+        along = data.StructLayout({"seed": 1, "value": Fixed(self.sensitivity), "activation": Fixed(self.activation)})
+        passenger = Signal(along, name="passenger")
+        m.d.comb += [
+            passenger.seed.eq(target.payload.seed),
+            passenger.value.eq(target.payload.value[: self.sensitivity.width]),
+            passenger.activation.eq(activation),
+        ]
+        valid: Any = fire
+        for cycle in range(1 + Requantize.LATENCY):
+            valid_next = Signal(name=f"valid_q{cycle + 1}")
+            passenger_next = Signal(along, name=f"passenger_q{cycle + 1}", reset_less=True)
+            m.d.sync += [valid_next.eq(valid), passenger_next.eq(passenger)]
+            valid, passenger = valid_next, passenger_next
+        m.d.comb += [
+            seeds.i.valid.eq(valid),
+            seeds.i.payload.value.eq(Mux(passenger.seed, passenger.value, requantize.value_out)),
+            seeds.i.payload.activation.eq(passenger.activation),
+        ]
+
+        saturations = Signal(COUNTER_BITS)
+        with m.If(valid & ~passenger.seed & requantize.saturated):
+            m.d.sync += saturations.eq(saturations + 1)
+        m.submodules.port = port = ControlPort(self.index, self.data_bits)
+        m.submodules.counts = counts = CounterReply(1, port.control_data)
+        connect_stream(m, wiring.flipped(self.control_in), port.control_in)
+        connect_stream(m, port.control_out, wiring.flipped(self.control_out))
+        connect_stream(m, counts.reply, port.reply)
+        m.d.comb += [
+            counts.start.eq(port.command.valid),
+            counts.counters[0].eq(saturations),
+            port.command.ready.eq(counts.done),
+        ]
+        return m

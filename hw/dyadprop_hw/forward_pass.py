@@ -1,0 +1,120 @@
+"""Sequence the forward pass of a stage: one row group after the other, each over all columns."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop import timing
+from dyadprop_hw.lane import LaneShape
+from dyadprop_hw.layouts import Fixed, register_wave
+
+
+class ForwardPass(wiring.Component):
+    """Turn one sample of the memory into the forward wave that enters lane 0; pass parameter writes on in between.
+
+    Parameters
+    ----------
+    shape : LaneShape
+
+    Members
+    -------
+    ready : In(1)
+        A sample waits and a place in the output queue is free.
+    learn : In(1)
+        Of that sample.
+    activation : In(Fixed(A_{l-1}))
+        The memory's answer, one cycle after the column was shown.
+    start, next_column, row_end, end : Out(1)
+        To the sample memory.
+    busy : Out(1)
+    write : In(forward_wave)
+        A parameter write, only while nothing runs.
+    wave : Out(forward_wave)
+        To lane 0, ``LATENCY`` after its column was shown to the memory.
+
+    Notes
+    -----
+    A pass takes ``R * max(n_in + 1, P)`` cycles and starts in the cycle after ``ready``, or right behind its predecessor. With
+    more lanes than columns a row group waits, because the ``P`` results of the one before leave at one a cycle.
+    """
+
+    LATENCY = timing.ISSUE
+
+    ready: Signal
+    learn: Signal
+    activation: Any
+    start: Signal
+    next_column: Signal
+    row_end: Signal
+    end: Signal
+    busy: Signal
+    write: data.View
+    wave: data.View
+
+    def __init__(self, shape: LaneShape) -> None:
+        self.shape = shape
+        super().__init__(
+            {
+                "ready": In(1),
+                "learn": In(1),
+                "activation": In(Fixed(shape.numbers.input)),
+                "start": Out(1),
+                "next_column": Out(1),
+                "row_end": Out(1),
+                "end": Out(1),
+                "busy": Out(1),
+                "write": In(shape.forward),
+                "wave": Out(shape.forward),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Count columns and row groups; build the wave."""
+        m = Module()
+        numbers, groups = self.shape.numbers, self.shape.groups
+        columns, pitch = numbers.columns, self.shape.plan.forward_pitch
+        column = Signal(range(pitch))
+        group = Signal(range(groups))
+        address = Signal.like(self.wave.address)
+        learn_q1 = Signal()
+        bias = column == columns - 1
+        m.d.comb += [
+            self.row_end.eq(self.busy & (column == pitch - 1)),
+            self.end.eq(self.row_end & (group == groups - 1)),
+            self.start.eq(self.ready & (~self.busy | self.end)),
+            self.next_column.eq(self.busy & (column < numbers.inputs - 1)),
+        ]
+        with m.If(self.busy):
+            m.d.sync += column.eq(Mux(self.row_end, 0, column + 1))
+            with m.If(self.row_end):
+                m.d.sync += group.eq(Mux(self.end, 0, group + 1))
+            with m.If(column < columns):
+                m.d.sync += address.eq(address + 1)
+        with m.If(self.end):
+            m.d.sync += [self.busy.eq(0), address.eq(0)]
+        with m.If(self.start):
+            m.d.sync += self.busy.eq(1)
+
+        # One cycle later the memory answers; the bias column's activation is 1.0.
+        show, show_q1 = (Signal(self.shape.forward, name=name) for name in ("show", "show_q1"))
+        bias_q1 = Signal()
+        m.d.comb += [
+            show.valid.eq(self.busy & (column < columns)),
+            show.first.eq(column == 0),
+            show.last.eq(bias),
+            show.address.eq(address),
+        ]
+        register_wave(m, show, show_q1)
+        m.d.sync += [bias_q1.eq(bias), learn_q1.eq(self.learn)]
+        out = Signal(self.shape.forward)
+        m.d.comb += [
+            out.eq(show_q1),
+            out.learn.eq(learn_q1),
+            out.operand.eq(Mux(bias_q1, numbers.one, self.activation)),
+        ]
+        with m.If(self.write.valid):
+            m.d.comb += out.eq(self.write)
+        register_wave(m, out, self.wave)
+        return m

@@ -1,0 +1,88 @@
+"""The only place that narrows a number: round half to even, then saturate."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop import timing
+from dyadprop.formats import Q
+from dyadprop_hw.layouts import Fixed
+
+
+def round_half_even(value: Value, shift: int) -> Value:
+    """Give ``value / 2^shift`` rounded to nearest, ties to even.
+
+    Parameters
+    ----------
+    value : Value
+        Signed.
+    shift : int
+        Bits to drop; 0 or less shifts left, exactly.
+
+    Returns
+    -------
+    Value
+        Signed, wide enough for every result: combinational.
+    """
+    if shift <= 0:
+        return Cat(Const(0, -shift), value).as_signed()
+    sign = value[-1]
+    bits = Cat(value, sign.replicate(max(0, shift + 1 - len(value))))
+    half = bits[shift - 1]
+    sticky = bits[: shift - 1].any() if shift > 1 else 0
+    # A tie (half set, nothing below) rounds up only to make the kept word even.
+    return bits[shift:].as_signed() + (half & (sticky | bits[shift]))
+
+
+class Requantize(wiring.Component):
+    """Narrow an exact number to a format: round half to even, saturate, say so.
+
+    Parameters
+    ----------
+    width : int
+        Bits of the (signed) number that comes in.
+    fraction_bits : int
+        Its fraction bits.
+    q : Q
+        The format that goes out.
+
+    Members
+    -------
+    value_in : In(signed(width))
+    value_out : Out(Fixed(q))
+    saturated : Out(1)
+        ``value_out`` was limited.
+
+    Notes
+    -----
+    Free running; latency ``LATENCY``, interval 1. ``requantize`` of docs/arithmetic.md, section 1.
+    """
+
+    LATENCY = timing.REQUANTIZE
+
+    value_in: Signal
+    value_out: Signal
+    saturated: Signal
+
+    def __init__(self, width: int, fraction_bits: int, q: Q) -> None:
+        self.width = width
+        self.fraction_bits = fraction_bits
+        self.q = q
+        super().__init__({"value_in": In(signed(width)), "value_out": Out(Fixed(q)), "saturated": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        """Round in the first cycle, saturate in the second."""
+        m = Module()
+        rounded = round_half_even(self.value_in, self.fraction_bits - self.q.fraction_bits)
+        rounded_q1 = Signal(signed(len(rounded)), reset_less=True)
+        value_q2 = Signal(Fixed(self.q), reset_less=True)
+        saturated_q2 = Signal(reset_less=True)
+        m.d.sync += rounded_q1.eq(rounded)
+        above = rounded_q1 > self.q.max_int
+        below = rounded_q1 < self.q.min_int
+        m.d.sync += [
+            value_q2.eq(Mux(above, self.q.max_int, Mux(below, self.q.min_int, rounded_q1))),
+            saturated_q2.eq(above | below),
+        ]
+        m.d.comb += [self.value_out.eq(value_q2), self.saturated.eq(saturated_q2)]
+        return m

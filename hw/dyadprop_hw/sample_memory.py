@@ -1,0 +1,170 @@
+"""A stage's short memory of past inputs: what keeps each sample's products together."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from dyadprop.widths import StageNumbers
+from dyadprop_hw.layouts import Fixed, activation_token
+
+
+class SampleMemory(wiring.Component):
+    """Hold the input vectors of the samples in flight, oldest first.
+
+    A sample arrives word by word, waits for its forward pass, and stays until its backward pass has used it. A sample that is not to
+    be learnt from leaves as soon as it is the oldest and its forward pass is over.
+
+    Parameters
+    ----------
+    numbers : StageNumbers
+    depth : int
+        Samples, at least 1.
+
+    Members
+    -------
+    activation_in : In(stream.Signature(activation_token))
+        ``n_in`` words a sample.
+    forward_ready, backward_ready : Out(1)
+        A whole sample waits for its forward pass; the oldest one for its backward pass.
+    forward_learn : Out(1)
+        The sample in (or before) its forward pass is to be learnt from.
+    forward_start, forward_next, forward_row, forward_end : In(1)
+        Take the waiting sample; go to its next column; back to its first column; done with it (comes with ``forward_row``).
+    backward_start, backward_next, backward_end : In(1)
+        The same for the backward pass; the end sets the sample's place free.
+    forward_activation, backward_activation : Out(Fixed(A_{l-1}))
+        The present column's activation, one cycle after its address.
+    stored, waiting : Out
+        Samples held (arriving ones too), and those whose forward pass has not started.
+
+    Notes
+    -----
+    ``depth * n_in`` words, one writer and two readers. A place is freed in the cycle of ``backward_end``, after its last read, and
+    written later: reader and writer never meet in one word.
+    """
+
+    activation_in: Any
+    depth: int
+
+    def __init__(self, numbers: StageNumbers, depth: int) -> None:
+        if depth < 1:
+            raise ValueError(f"depth of a sample memory is {depth}; it must be at least 1")
+        self.numbers = numbers
+        self.depth = depth
+        super().__init__(
+            {
+                "activation_in": In(stream.Signature(activation_token(numbers.input))),
+                "forward_ready": Out(1),
+                "forward_learn": Out(1),
+                "forward_start": In(1),
+                "forward_next": In(1),
+                "forward_row": In(1),
+                "forward_end": In(1),
+                "backward_ready": Out(1),
+                "backward_start": In(1),
+                "backward_next": In(1),
+                "backward_end": In(1),
+                "forward_activation": Out(Fixed(numbers.input)),
+                "backward_activation": Out(Fixed(numbers.input)),
+                "stored": Out(range(depth + 1)),
+                "waiting": Out(range(depth + 1)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the ring of places."""
+        m = Module()
+        inputs, words = self.numbers.inputs, self.depth * self.numbers.inputs
+        m.submodules.memory = memory = Memory(shape=Fixed(self.numbers.input), depth=words, init=[])
+        write = memory.write_port()
+        forward_read = memory.read_port()
+        backward_read = memory.read_port()
+        learn = Array(Signal(name=f"learn_{place}") for place in range(self.depth))
+
+        def after(value: Signal, limit: int) -> Any:
+            return Mux(value == limit - 1, 0, value + 1)
+
+        # Arrival: words are stored one behind the other, so the ring needs one counter and the sample's column another.
+        write_address = Signal(range(words))
+        write_column = Signal(range(inputs))
+        write_place = Signal(range(self.depth))
+        token = self.activation_in
+        accepted = token.valid & token.ready
+        arrived = accepted & (write_column == inputs - 1)
+        begun = accepted & (write_column == 0)
+        m.d.comb += [
+            token.ready.eq((write_column != 0) | (self.stored != self.depth)),
+            write.addr.eq(write_address),
+            write.data.eq(token.payload.value),
+            write.en.eq(accepted),
+        ]
+        with m.If(accepted):
+            m.d.sync += [
+                write_address.eq(after(write_address, words)),
+                write_column.eq(after(write_column, inputs)),
+            ]
+        with m.If(begun):
+            m.d.sync += learn[write_place].eq(token.payload.learn)
+        with m.If(arrived):
+            m.d.sync += write_place.eq(after(write_place, self.depth))
+
+        # Forward: the columns of one sample, once for each row group.
+        forward_base = Signal(range(words))
+        forward_address = Signal(range(words))
+        forward_place = Signal(range(self.depth))
+        m.d.comb += [forward_read.addr.eq(forward_address), self.forward_learn.eq(learn[forward_place])]
+        with m.If(self.forward_next):
+            m.d.sync += forward_address.eq(forward_address + 1)
+        with m.If(self.forward_row):
+            m.d.sync += forward_address.eq(forward_base)
+        with m.If(self.forward_end):
+            base = _wrap(forward_base + inputs, words)
+            m.d.sync += [
+                forward_base.eq(base),
+                forward_address.eq(base),
+                forward_place.eq(after(forward_place, self.depth)),
+            ]
+
+        # Backward: the oldest sample; one that is not learnt from is dropped here instead.
+        backward_base = Signal(range(words))
+        backward_address = Signal(range(words))
+        backward_place = Signal(range(self.depth))
+        backward_busy = Signal()
+        finished = Signal(range(self.depth + 1))
+        oldest_learns = learn[backward_place]
+        dropped = (finished != 0) & ~oldest_learns & ~backward_busy
+        m.d.comb += [
+            backward_read.addr.eq(backward_address),
+            self.backward_ready.eq((finished != 0) & oldest_learns),
+        ]
+        with m.If(self.backward_end):
+            m.d.sync += backward_busy.eq(0)
+        with m.If(self.backward_start):
+            m.d.sync += backward_busy.eq(1)
+        with m.If(self.backward_next):
+            m.d.sync += backward_address.eq(backward_address + 1)
+        with m.If(self.backward_end | dropped):
+            base = _wrap(backward_base + inputs, words)
+            m.d.sync += [backward_base.eq(base), backward_address.eq(base)]
+        # The place counts on at the start: the next sample's flag is wanted while this one's pass still runs.
+        with m.If(self.backward_start | dropped):
+            m.d.sync += backward_place.eq(after(backward_place, self.depth))
+
+        m.d.sync += [
+            self.stored.eq(self.stored + begun - (self.backward_end | dropped)),
+            self.waiting.eq(self.waiting + arrived - self.forward_start),
+            finished.eq(finished + self.forward_end - (self.backward_start | dropped)),
+        ]
+        m.d.comb += [
+            self.forward_ready.eq(self.waiting != 0),
+            self.forward_activation.eq(forward_read.data),
+            self.backward_activation.eq(backward_read.data),
+        ]
+        return m
+
+
+def _wrap(value: Any, limit: int) -> Any:
+    return Mux(value >= limit, value - limit, value)

@@ -1,0 +1,246 @@
+"""One layer of the network as a stage that talks only to its two neighbours."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop.operations import COUNTER_BITS
+from dyadprop.plan import StagePlan
+from dyadprop_hw.activation import Activation
+from dyadprop_hw.backward_pass import BackwardPass
+from dyadprop_hw.control_port import ControlPort, StageControl
+from dyadprop_hw.delta_loader import DeltaLoader
+from dyadprop_hw.forward_pass import ForwardPass
+from dyadprop_hw.lane import Lane, LaneShape
+from dyadprop_hw.layouts import (
+    BackwardOperation,
+    StageStatus,
+    activation_token,
+    control_token,
+    register_wave,
+    sensitivity_token,
+)
+from dyadprop_hw.requantize import Requantize
+from dyadprop_hw.sample_memory import SampleMemory
+from dyadprop_hw.streams import Queue, connect_stream
+
+
+class Stage(wiring.Component):
+    """Layer ``l``: weights, gradient accumulators, a short memory of past inputs, ``P`` dyad lanes.
+
+    ::
+
+        x_{l-1}      ->  | memory -> forward pass  -> lanes -> phi -> queue    |  -> x_l
+        lambda_{l-1} <-  | queue <- round <- lanes <- backward pass <- phi'    |  <- lambda_l
+        control      ->  | weights in, read-outs and counters                  |  -> control
+
+    Each pass starts on its own tokens: forward when an input vector is whole and a place for all its outputs is reserved; backward
+    when a vector of deltas is whole, its sample is the oldest of the memory, and a place for all its outputs is reserved. Nothing stalls between.
+
+    Parameters
+    ----------
+    plan : StagePlan
+        Numbers, lanes, depth of the memory, places in the queues.
+    data_bits : int
+        Of the control chain.
+
+    Members
+    -------
+    activation_in, activation_out : streams of activation_token
+    sensitivity_in, sensitivity_out : streams of sensitivity_token
+        ``sensitivity_out`` only where the stage has a sensitivity pass.
+    control_in, control_out : streams of control_token
+    status : Out(StageStatus)
+
+    Notes
+    -----
+    A tick (one forward and one backward pass, which overlap) takes ``StagePlan.tick`` cycles in steady state. Latencies of an idle stage:
+    ``StagePlan.forward_latency`` and ``backward_latency``.
+    """
+
+    activation_in: Any
+    activation_out: Any
+    sensitivity_in: Any
+    sensitivity_out: Any
+    control_in: Any
+    control_out: Any
+    status: data.View
+
+    def __init__(self, plan: StagePlan, data_bits: int) -> None:
+        self.plan = plan
+        self.numbers = plan.numbers
+        self.data_bits = data_bits
+        n = self.numbers
+        members: dict[str, Any] = {
+            "activation_in": In(stream.Signature(activation_token(n.input))),
+            "activation_out": Out(stream.Signature(activation_token(n.output))),
+            "sensitivity_in": In(stream.Signature(sensitivity_token(n.sensitivity, n.output))),
+            "control_in": In(stream.Signature(control_token(data_bits))),
+            "control_out": Out(stream.Signature(control_token(data_bits))),
+            "status": Out(StageStatus),
+        }
+        if n.has_sensitivity:
+            members["sensitivity_out"] = Out(stream.Signature(sensitivity_token(n.input_sensitivity, n.input)))
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        """Wire the blocks of one stage."""
+        m = Module()
+        numbers, plan = self.numbers, self.plan
+        shape = LaneShape(plan)
+        m.submodules.port = port = ControlPort(numbers.index, self.data_bits)
+        m.submodules.control = control = StageControl(shape, self.data_bits, plan.read_latency)
+        m.submodules.memory = memory = SampleMemory(numbers, plan.samples)
+        m.submodules.forward = forward = ForwardPass(shape)
+        m.submodules.backward = backward = BackwardPass(shape)
+        m.submodules.loader = loader = DeltaLoader(shape)
+        lanes = [Lane(shape, p) for p in range(plan.lanes)]
+        for p, lane in enumerate(lanes):
+            m.submodules[f"lane_{p}"] = lane
+
+        connect_stream(m, wiring.flipped(self.control_in), port.control_in)
+        connect_stream(m, port.control_out, wiring.flipped(self.control_out))
+        connect_stream(m, port.command, control.command)
+        connect_stream(m, control.reply, port.reply)
+        connect_stream(m, wiring.flipped(self.activation_in), memory.activation_in)
+        connect_stream(m, wiring.flipped(self.sensitivity_in), loader.sensitivity_in)
+
+        # Waves enter lane 0 and walk.
+        first, last = lanes[0], lanes[-1]
+        m.d.comb += [
+            first.forward_in.eq(forward.wave),
+            first.backward_in.eq(backward.wave),
+            first.delta_in.eq(loader.wave),
+        ]
+        for before, after in zip(lanes, lanes[1:], strict=False):
+            m.d.comb += [
+                after.forward_in.eq(before.forward_out),
+                after.backward_in.eq(before.backward_out),
+                after.delta_in.eq(before.delta_out),
+                after.partial_in.eq(before.partial_out),
+                after.result_in.eq(before.result_out),
+            ]
+
+        activation_saturated = self._forward_exit(m, last, forward, memory)
+        sensitivity_saturated, room = self._backward_exit(m, last, control, backward)
+
+        m.d.comb += [
+            forward.write.eq(control.write),
+            forward.learn.eq(memory.forward_learn),
+            forward.activation.eq(memory.forward_activation),
+            memory.forward_start.eq(forward.start),
+            memory.forward_next.eq(forward.next_column),
+            memory.forward_row.eq(forward.row_end),
+            memory.forward_end.eq(forward.end),
+            backward.read.eq(control.read),
+            backward.ready.eq(memory.backward_ready & loader.loaded & room),
+            backward.activation.eq(memory.backward_activation),
+            backward.fresh.eq(control.fresh),
+            memory.backward_start.eq(backward.start),
+            memory.backward_next.eq(backward.next_column),
+            memory.backward_end.eq(backward.end),
+            loader.start.eq(backward.start),
+            loader.end.eq(backward.end),
+            control.learnt.eq(backward.end),
+        ]
+
+        # Parameters move only while no sample is in flight, and gradients only after the last one is written.
+        draining = Signal(range(Lane.GRADIENT_LATENCY + 1))
+        with m.If(backward.busy):
+            m.d.sync += draining.eq(Lane.GRADIENT_LATENCY)
+        with m.Elif(draining != 0):
+            m.d.sync += draining.eq(draining - 1)
+        m.d.comb += [
+            control.quiet.eq((memory.stored == 0) & loader.idle & ~backward.busy & (draining == 0)),
+            self.status.forward.eq(forward.busy),
+            self.status.backward.eq(backward.busy),
+            self.status.stored.eq(memory.stored),
+            self.status.waiting.eq(memory.waiting),
+        ]
+        for position, event in enumerate((activation_saturated, sensitivity_saturated)):
+            count = Signal(COUNTER_BITS, name=f"saturations_{position}")
+            with m.If(event):
+                m.d.sync += count.eq(count + 1)
+            m.d.comb += control.counters[position].eq(count)
+        return m
+
+    def _forward_exit(self, m: Module, last: Lane, forward: ForwardPass, memory: SampleMemory) -> Any:
+        """Round results into activations and queue them; return the saturation strobe."""
+        numbers, plan = self.numbers, self.plan
+        m.submodules.activation = activation = Activation(numbers)
+        m.submodules.activations = queue = Queue(activation_token(numbers.output), plan.output_vectors * numbers.outputs)
+        connect_stream(m, queue.o, wiring.flipped(self.activation_out))
+
+        # Rows that do not exist leave too, as the last ones of their sample; they are not taken.
+        rows = plan.groups * plan.lanes
+        row = Signal(range(rows))
+        result = last.result_out
+        with m.If(result.valid):
+            m.d.sync += row.eq(Mux(row == rows - 1, 0, row + 1))
+        frame = Signal(2)
+        m.d.comb += [activation.accumulator.eq(result.value), frame.eq(Cat(result.valid & (row < numbers.outputs), result.learn))]
+        for cycle in range(activation.latency):
+            frame_next = Signal(2, name=f"result_frame_q{cycle + 1}")
+            m.d.sync += frame_next.eq(frame)
+            frame = frame_next
+        m.d.comb += [
+            queue.i.valid.eq(frame[0]),
+            queue.i.payload.value.eq(activation.activation),
+            queue.i.payload.learn.eq(frame[1]),
+        ]
+        room = _reserve(m, "output", forward.start, queue, plan.output_vectors, numbers.outputs)
+        m.d.comb += forward.ready.eq(memory.forward_ready & room)
+        return frame[0] & activation.saturated
+
+    def _backward_exit(self, m: Module, last: Lane, control: StageControl, backward: BackwardPass) -> tuple[Any, Any]:
+        """Take read-outs; sum, round and queue sensitivities; return the saturation strobe and whether there is room."""
+        numbers, plan = self.numbers, self.plan
+        wave = last.backward_out
+        for cycle in range(Lane.PARTIAL_LATENCY - 1):
+            later = Signal(wave.shape(), name=f"tail_q{cycle + 1}")
+            register_wave(m, wave, later)
+            wave = later
+        learn = wave.operation == BackwardOperation.LEARN
+        m.d.comb += [control.word_valid.eq(wave.valid & ~learn), control.word_data.eq(last.partial_out)]
+        if not numbers.has_sensitivity:
+            return 0, 1
+
+        # partial_bits hold the sum over all rows (widths.sum_bits): the groups' parts add up to it.
+        total_q1 = Signal.like(last.partial_out, reset_less=True)
+        m.submodules.requantize = requantize = Requantize(
+            numbers.sensitivity_sum_bits, numbers.sensitivity_sum_fraction, numbers.input_sensitivity
+        )
+        m.d.sync += total_q1.eq(last.partial_out + Mux(wave.first, 0, total_q1))
+        m.d.comb += requantize.value_in.eq(total_q1[: numbers.sensitivity_sum_bits].as_signed())
+        valid = wave.valid & learn & wave.last & ~wave.bias
+        operand = wave.operand
+        for cycle in range(1 + Requantize.LATENCY):
+            valid_next = Signal(name=f"sensitivity_valid_q{cycle + 1}")
+            operand_next = Signal.like(wave.operand, name=f"sensitivity_operand_q{cycle + 1}", reset_less=True)
+            m.d.sync += [valid_next.eq(valid), operand_next.eq(operand)]
+            valid, operand = valid_next, operand_next
+
+        token = sensitivity_token(numbers.input_sensitivity, numbers.input)
+        m.submodules.sensitivities = queue = Queue(token, plan.sensitivity_vectors * numbers.inputs)
+        connect_stream(m, queue.o, wiring.flipped(self.sensitivity_out))
+        m.d.comb += [
+            queue.i.valid.eq(valid),
+            queue.i.payload.value.eq(requantize.value_out),
+            queue.i.payload.activation.eq(operand[: numbers.input.width]),
+        ]
+        room = _reserve(m, "sensitivity", backward.start, queue, plan.sensitivity_vectors, numbers.inputs)
+        return valid & requantize.saturated, room
+
+
+def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words: int) -> Any:
+    """Count the vectors that a queue holds or expects; return whether one more fits. The queue can then never be full."""
+    reserved = Signal(range(vectors + 1), name=f"{name}_reserved")
+    word = Signal(range(words), name=f"{name}_word")
+    taken = queue.o.valid & queue.o.ready
+    released = taken & (word == words - 1)
+    with m.If(taken):
+        m.d.sync += word.eq(Mux(word == words - 1, 0, word + 1))
+    m.d.sync += reserved.eq(reserved + start - released)
+    return reserved != vectors

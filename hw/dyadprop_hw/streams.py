@@ -1,0 +1,78 @@
+"""Streams between blocks: connecting them safely, and queueing them."""
+
+from typing import Any
+
+from amaranth.hdl import Module, ShapeLike, Value
+from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop import timing
+
+
+def connect_stream(m: Module, source: Any, sink: Any) -> None:
+    """Connect a stream to its sink, refusing different payloads.
+
+    Parameters
+    ----------
+    m : Module
+    source, sink : stream.Interface
+        As ports of submodules; outer ports go through ``wiring.flipped``.
+
+    Raises
+    ------
+    TypeError
+        If the payloads' shapes differ. ``wiring.connect`` alone compares only their widths, and would take Q4.12 for Q2.14.
+    """
+    if source.signature != sink.signature.flip():
+        raise TypeError(f"stream {source.signature!r} cannot feed {sink.signature.flip()!r}: the payloads differ")
+    wiring.connect(m, source, sink)
+
+
+class Queue(wiring.Component):
+    """First-in first-out stream buffer that keeps its payload's shape (``lib.fifo`` has none).
+
+    Parameters
+    ----------
+    shape : shape-castable
+        Of the payload.
+    depth : int
+        Items, at least 1.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape))
+
+    Notes
+    -----
+    Latency ``LATENCY`` cycles from an accepted item to a valid one, interval 1 (for depths of 2 or more). Neither ``i.ready`` nor
+    ``o.valid`` depends on the other side combinationally.
+    """
+
+    LATENCY = timing.QUEUE
+
+    i: Any
+    o: Any
+    depth: int
+
+    def __init__(self, shape: ShapeLike, depth: int) -> None:
+        if depth < 1:
+            raise ValueError(f"depth of a queue is {depth}; it must be at least 1")
+        self.shape = shape
+        self.depth = depth
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: object) -> Module:
+        """Wrap the library's buffered FIFO."""
+        m = Module()
+        bits = Value.cast(self.i.payload)
+        m.submodules.fifo = buffer = fifo.SyncFIFOBuffered(width=len(bits), depth=self.depth)
+        m.d.comb += [
+            buffer.w_data.eq(bits),
+            buffer.w_en.eq(self.i.valid),
+            self.i.ready.eq(buffer.w_rdy),
+            Value.cast(self.o.payload).eq(buffer.r_data),
+            self.o.valid.eq(buffer.r_rdy),
+            buffer.r_en.eq(self.o.ready),
+        ]
+        return m

