@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dyadprop.checks import finite_array
 from dyadprop.costs import real_targets
-from dyadprop.errors import DeviceLost, DyadpropError, RangeError
+from dyadprop.errors import DeviceLost, DyadpropError, RangeError, ShapeError
 from dyadprop.formats import Floats
 from dyadprop.network import Network, Parameters
 from dyadprop.results import Result, Saturation
@@ -148,7 +148,7 @@ class Device(ABC):
         with self._call(needs_parameters=False):
             saturations = self._load(checked)
             self._loaded = True
-        self._tell(saturations)
+        self._tell(saturations, stacklevel=3)
         return saturations
 
     def parameters(self) -> list[Parameters]:
@@ -211,7 +211,7 @@ class Device(ABC):
         inputs = finite_array("inputs x", x, (None, self.net.inputs))
         seeds = finite_array("seeds dy", dy, (None, self.net.outputs))
         if len(seeds) != len(inputs):
-            raise RangeError(f"seeds dy have {len(seeds)} samples; inputs x have {len(inputs)}")
+            raise ShapeError(f"seeds dy have {len(seeds)} samples; inputs x have {len(inputs)}")
         factor = self._auto_scale(seeds) if scale == "auto" else _power_of_two(scale)
         return self._timed(lambda: self._vjp(inputs, seeds, factor))
 
@@ -259,30 +259,37 @@ class Device(ABC):
         with self._call():
             result = work()
         result.stats.seconds = time.perf_counter() - start
-        self._tell(result.stats.saturations)
+        self._tell(result.stats.saturations, stacklevel=4)
         return result
 
-    def _tell(self, saturations: list[Saturation]) -> None:
+    def _tell(self, saturations: list[Saturation], *, stacklevel: int) -> None:
         if not saturations or self._on_saturation == "count":
             return
         listed = ", ".join(f"{s.count} of {s.signal} in stage {s.stage}" for s in saturations)
         message = f"values were limited to their format: {listed}; gradients are no longer exact"
         if self._on_saturation == "raise":
             raise RangeError(message)
-        warnings.warn(message, SaturationWarning, stacklevel=4)
+        warnings.warn(message, SaturationWarning, stacklevel=stacklevel)
 
     def _auto_scale(self, seeds: Floats) -> float:
         largest = float(np.max(np.abs(seeds)))
         if largest == 0.0:
             return 1.0
-        limit = self.net.layer_formats(len(self.net.layers)).sensitivity.max
-        exponent = int(np.floor(np.log2(limit) - np.log2(largest)))
-        # log2 may round up to the next power of two.
-        return 2.0 ** (exponent if largest * 2.0**exponent <= limit else exponent - 1)
+        form = self.net.layer_formats(len(self.net.layers)).sensitivity
+        # One step above what the logarithms say, then down: only rounding itself knows whether the last one still fits.
+        exponent = min(int(np.floor(np.log2(form.max) - np.log2(largest))) + 2, np.finfo(np.float64).maxexp - 1)
+        while form.to_ints(seeds * 2.0**exponent).saturations:
+            exponent -= 1
+        return float(2.0**exponent)
 
 
 def _power_of_two(scale: float | str) -> float:
-    if isinstance(scale, str) or not np.isfinite(scale) or scale <= 0 or np.frexp(scale)[0] != 0.5:
+    if (
+        not isinstance(scale, (int, float, np.integer, np.floating))
+        or not np.isfinite(scale)
+        or scale <= 0
+        or np.frexp(scale)[0] != 0.5
+    ):
         raise RangeError(f"scale is {scale!r}; allowed are 'auto' and positive powers of two")
     return float(scale)
 

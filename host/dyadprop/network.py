@@ -109,12 +109,14 @@ class Dense:
 
     def __post_init__(self) -> None:
         _check_int("outputs of a layer", self.outputs, 1, MAX_WIDTH)
+        object.__setattr__(self, "outputs", int(self.outputs))  # NumPy's integers go into no JSON and no TOML
         if self.activation not in ACTIVATIONS:
             raise RangeError(f"activation {self.activation!r} is not known; allowed are {', '.join(ACTIVATIONS)}")
         if self.formats is not None and not isinstance(self.formats, Formats):
             raise FormatError(f"formats of a layer are {self.formats!r}; expected dyadprop.Formats or None")
         if self.lanes is not None:
             _check_int("lanes of a layer", self.lanes, 1, self.outputs)
+            object.__setattr__(self, "lanes", int(self.lanes))
         if not (
             isinstance(self.slope, (int, float))
             and self.slope > 0
@@ -185,12 +187,12 @@ class Network:
         if not isinstance(input_gradient, bool):
             raise RangeError(f"input_gradient is {input_gradient!r}; allowed are True and False")
         _check_int("max_batch", max_batch, 1, MAX_BATCH_LIMIT)
-        self._inputs = inputs
+        self._inputs = int(inputs)
         self._layers = layers
         self._cost = cost
         self._formats = formats if formats is not None else Formats()
         self._input_gradient = input_gradient
-        self._max_batch = max_batch
+        self._max_batch = int(max_batch)
         for index, layer in enumerate(layers, start=1):
             activation = self.layer_formats(index).activation
             if layer.activation in ("tanh", "sigmoid") and activation.fraction_bits < 1:

@@ -102,7 +102,7 @@ def test_with_tanh_and_generic_data_no_variable_is_right_earlier(seed, L, number
 
 @pytest.mark.parametrize("seed", range(8))
 def test_relu_may_rest_earlier(seed):
-    # Weights of zero behind the first layer: nothing flows back, and lambda_1 is right after one tick of whatever delta_2.
+    # Weights of zero behind the first layer: nothing flows back, and lambda_1 is right after one tick of any delta_2.
     net = Network(3, [Dense(4, "relu"), Dense(3, "relu"), Dense(2)])
     params = net.quantize(net.init(seed)).raw
     params[1] = params[1]._replace(weight=np.zeros_like(params[1].weight))
