@@ -1,4 +1,4 @@
-"""Devices that tests put in place of real ones: one that is right, one with a single wrong bit, one that fails."""
+"""Devices that tests put in place of real ones: one that is right, two with a single wrong bit, one that fails."""
 
 from __future__ import annotations
 
@@ -64,13 +64,29 @@ class CrookedDevice(GoldenDevice):
         return part
 
 
+class ForgetfulDevice(GoldenDevice):
+    """Golden, but one bit of the last output of one sample is wrong when only outputs are asked for."""
+
+    kind = "forgetful"
+    OPTIONS = ("sample",)
+
+    def __init__(self, net: Network, *, sample: str = "0", **options: Any) -> None:
+        super().__init__(net, **options)
+        self._sample = int(sample)
+
+    def _forward_words(self, x: Ints) -> Part:
+        part = super()._forward_words(x)
+        part.outputs[self._sample, -1] ^= 1
+        return part
+
+
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `dyadprop.open` find the devices of this module."""
 
     def with_ours(*, group: str) -> EntryPoints:
         ours = [
             EntryPoint(kind.kind, f"{__name__}:{kind.__name__}", group)
-            for kind in (TwinDevice, BrokenDevice, CrookedDevice)
+            for kind in (TwinDevice, BrokenDevice, CrookedDevice, ForgetfulDevice)
         ]
         return EntryPoints([*entry_points(group=group), *ours])
 

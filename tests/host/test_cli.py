@@ -364,6 +364,22 @@ def test_train_stops_at_a_wrong_word(
     assert not (tmp_path / "out" / "parameters.npz").exists()
 
 
+def test_train_stops_at_a_wrong_output_of_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong_devices.install(monkeypatch)
+    assert main(["train", "--device", "forgetful?sample=123", "--json", "figures.json"]) == 1
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    first = figures["first_mismatch"]
+    assert (first["stage"], first["signal"], first["sample"], first["index"]) == (2, "output", 123, [9])
+    assert first["got"] == first["expected"] ^ 1
+    assert (figures["words"], figures["mismatches"]) == (WORDS_OF_AN_EPOCH, 1)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "mismatch: test after epoch 1: output of stage 2, sample 123, index 9: "
+        f"device has {first['got']}, golden has {first['expected']}"
+    )
+
+
 def test_train_fails_below_the_required_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--device", "golden", "--epochs", "1", "--quiet", "--require-accuracy", "0.99"]) == 1
     lines = capsys.readouterr().out.splitlines()

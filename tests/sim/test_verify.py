@@ -95,6 +95,19 @@ def test_a_wrong_bit_is_found(
     assert lines[2] == f"{name}: 3 of {words_of(case):,} words of 1 network differ, in 1 of the networks"
 
 
+@pytest.mark.parametrize("sample", [0, 3])
+def test_a_wrong_output_names_its_sample(sample: int, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = suitable(2)
+    net = random_case(seed).net
+    argv = ["--device", f"forgetful?sample={sample}", "--networks", "1", "--seed", str(seed), "--json", "-"]
+    assert main(["verify", *argv]) == 1
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert failure["call"] == "predict"
+    assert (failure["stage"], failure["signal"], failure["sample"]) == (2, "output", sample)
+    assert failure["index"] == [net.outputs - 1]
+    assert failure["got"] == failure["expected"] ^ 1
+
+
 def test_the_other_networks_are_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
     """Only the first few are printed; the document has them all."""
     assert main(["verify", "--device", "crooked", "--networks", "8", "--json", "-"]) == 1

@@ -142,12 +142,12 @@ def _train(
     batches = math.ceil(len(data.train_x) / args.batch_size)
     for epoch in range(1, args.epochs + 1):
         steps = learner.epoch(data.train_x, data.train_y, args.batch_size, args.seed)
-        bar = tqdm(steps, f"epoch {epoch}/{args.epochs}", batches, leave=False, disable=report.bar_disabled)
-        for step in bar:
-            total += step.comparison
-            if step.comparison.first is not None:
-                bar.close()
-                return total, _gradient_mismatch(epoch, step, step.comparison.first, learner, data)
+        title = f"epoch {epoch}/{args.epochs}"
+        with tqdm(steps, title, batches, unit="batch", leave=False, disable=report.bar_disabled) as bar:
+            for step in bar:
+                total += step.comparison
+                if step.comparison.first is not None:
+                    return total, _gradient_mismatch(epoch, step, step.comparison.first, learner, data)
         for _ in beside.epoch(data.train_x, data.train_y, args.batch_size, args.seed):
             pass
         _, comparison = learner.test(data.test_x, data.test_y)

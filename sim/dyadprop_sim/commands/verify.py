@@ -46,18 +46,21 @@ def run(args: argparse.Namespace) -> int:
     total = Comparison()
     failures: list[dict[str, Any]] = []
     seeds = range(args.seed, args.seed + args.networks)
-    for seed in tqdm(seeds, f"verify {args.device}", unit="network", leave=False, disable=report.bar_disabled):
-        try:
-            comparison, failure = compare_network(args.device, seed)
-        except DyadpropError as error:
-            error.add_note(f"this was network {seed}; again: {_again(args.device, seed)}")
-            raise
-        total += comparison
-        if failure is not None:
-            failures.append({"seed": seed, **failure, "again": _again(args.device, seed)})
-            if len(failures) <= SHOWN:
-                with tqdm.external_write_mode():
-                    report.result(f"mismatch in network {seed}: {failure['text']}\n  again: {failures[-1]['again']}")
+    title = f"verify {args.device}"
+    with tqdm(seeds, title, unit="network", leave=False, disable=report.bar_disabled) as bar:
+        for seed in bar:
+            again = f"dyadprop verify --device {shlex.quote(args.device)} --networks 1 --seed {seed}"
+            try:
+                comparison, failure = compare_network(args.device, seed)
+            except DyadpropError as error:
+                error.add_note(f"this was network {seed}; again: {again}")
+                raise
+            total += comparison
+            if failure is not None:
+                failures.append({"seed": seed, **failure, "again": again})
+                if len(failures) <= SHOWN:
+                    with bar.external_write_mode():
+                        report.result(f"mismatch in network {seed}: {failure['text']}\n  again: {again}")
     if not total.words:
         raise DyadpropError(f"no word of device {args.device!r} was compared, so nothing is verified")
     report.write(
@@ -135,7 +138,3 @@ def _calls(case: Case, device: Device, golden: Device, seed: int) -> Iterator[tu
     for call, ask in calls.items():
         yield call, compare_results(net, ask(device, slice(None)), ask(golden, slice(None))), ask
     yield "parameters again", compare_parameters(net, device.parameters(), golden.parameters()), None
-
-
-def _again(device: str, seed: int) -> str:
-    return f"dyadprop verify --device {shlex.quote(device)} --networks 1 --seed {seed}"
