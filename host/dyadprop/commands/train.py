@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     optimizers = [Momentum(args.learning_rate, args.momentum) for _ in range(2)]
     out = _directory(args.out)
 
+    report.say(f"{net!r}; {data.name}: {len(data.train_x)} samples to train, {len(data.test_x)} to test")
+    report.say(f"opening device {args.device}")  # which may mean to build it
     clock = time.perf_counter()
     with ExitStack() as stack:
         device = stack.enter_context(open_device(args.device, net))
@@ -79,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
         not_compared = "nothing is compared, as asked for" if args.no_compare else _NOT_COMPARED.get(device.info.kind)
         golden = None if not_compared else stack.enter_context(open_device("golden", net))
         opening = time.perf_counter() - clock
-        report.say(f"{net!r}; {data.name}: {len(data.train_x)} samples to train, {len(data.test_x)} to test")
         report.say(f"device {args.device}: " + (not_compared or "each word is compared with the golden model's"))
         learner = Learner(device, start, optimizers[0], golden)
         beside = Learner(reference, start, optimizers[1])
