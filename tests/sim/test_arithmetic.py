@@ -466,6 +466,22 @@ def test_softmax_follows_the_page(f):
             assert got == [round(Fraction(v * 2**14, sum(e))) for v in e]
 
 
+def test_softmax_takes_ties_to_the_even_probability():
+    # Ties are rare: three logits whose second and third exponentials sum to that of the first make s = 2^17 and p = e / 8.
+    f, g = 12, 6
+    entries = [round(math.exp(-i / 64) * 2**16) for i in range(1025)]
+    distance = {}
+    for d in range(16 << f):
+        i, r = divmod(d, 1 << g)
+        distance[entries[i] - round(Fraction((entries[i] - entries[i + 1]) * r, 1 << g))] = d
+    pairs = [(e, 65536 - e) for e in distance if e % 8 == 4 and 65536 - e in distance]
+    x = np.array([[0, -distance[a], -distance[b]] for a, b in pairs], dtype=np.int64)
+    expected = [[8192, round(Fraction(a, 8)), round(Fraction(b, 8))] for a, b in pairs]
+    assert arithmetic.softmax(x, f).tolist() == expected
+    assert len(pairs) > 100
+    assert {(a // 8) % 2 for a, _ in pairs} == {0, 1}  # half of them go down, half of them up
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 100, 1000])
 @pytest.mark.parametrize("f", [0, 3, 6, 7, 10, 12, 14, 17])
 def test_softmax_is_as_close_to_the_real_one_as_promised(f, n):
