@@ -467,7 +467,7 @@ def test_softmax_follows_the_page(f):
 
 
 def test_softmax_takes_ties_to_the_even_probability():
-    # Ties are rare: three logits whose second and third exponentials sum to that of the first make s = 2^17 and p = e / 8.
+    # Ties are rare. Three logits, the exponentials of the last two adding up to that of the first: s = 2^17, p = e / 8.
     f, g = 12, 6
     entries = [round(math.exp(-i / 64) * 2**16) for i in range(1025)]
     distance = {}
