@@ -156,8 +156,9 @@ class Softmax(wiring.Component):
                     m.d.sync += drained.eq(exponent_stages)
                     m.next = "SUM"
             with m.State("SUM"):
-                m.d.sync += drained.eq(drained - 1)
-                with m.If((drained == 0) & (held == 0)):
+                with m.If(drained != 0):
+                    m.d.sync += drained.eq(drained - 1)
+                with m.Elif(held == 0):
                     m.next = "DIVIDE"
             with m.State("DIVIDE"):
                 step()
@@ -169,8 +170,6 @@ class Softmax(wiring.Component):
                 m.d.sync += drained.eq(drained - 1)
                 with m.If(drained == 1):
                     m.next = "COLLECT"
-        with m.If(drained == 0):
-            m.d.sync += drained.eq(0)
 
         # Exponentials: memory, distance to the largest, table.
         limit = (1 << (table.range_bits + self.logit.fraction_bits)) - 1

