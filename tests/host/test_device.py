@@ -263,6 +263,7 @@ def test_an_interrupt_inside_leaves_the_device_unusable(stub):
     stub.failure = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         stub.predict(X)
+    stub.failure = None
     with pytest.raises(DeviceLost, match=r"an earlier call failed \(KeyboardInterrupt: \)"):
         stub.parameters()
 
