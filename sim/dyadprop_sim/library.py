@@ -113,7 +113,7 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     progress = _Progress(what)
     try:
         progress("elaborating")
-        (work / "top.v").write_text(emit_verilog(make_top()))
+        (work / "top.v").write_text(emit_verilog(make_top(), forget=options.random_start))
         progress("verilating")
         _run(
             work,
@@ -152,18 +152,40 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     return finished
 
 
-def emit_verilog(top: Any) -> str:
+def emit_verilog(top: Any, *, forget: bool = False) -> str:
     """Elaborate an Amaranth component and emit flat Verilog, module ``top``.
 
-    Re-emitted by Amaranth's own yosys: without it, combinational ``If`` outputs of the plain back end stay X in Icarus until an input changes.
+    Re-emitted by Amaranth's own yosys: without it, combinational ``If`` outputs of the plain back end stay X in Icarus
+    until an input changes.
+
+    Parameters
+    ----------
+    top : Component
+    forget : bool
+        Registers and memories, tables apart, get no initial value: simulators start them with X or random words.
     """
     from amaranth._toolchain.yosys import find_yosys
     from amaranth.back import rtlil
 
     design = rtlil.convert(top, name="top", emit_src=False)
+    if forget:
+        design = _forget(design)
     yosys = find_yosys(lambda version: version >= (0, 40))
     script = f"read_rtlil <<rtlil\n{design}\nrtlil\nhierarchy -top top\nproc\nflatten\nopt_expr\nopt_clean\nwrite_verilog -noattr\n"
     return str(yosys.run(["-q", "-"], script, ignore_warnings=True))
+
+
+def _forget(design: str) -> str:
+    """Take the initial values of all registers, and of memories that are written, out of a design in RTLIL."""
+    design = re.sub(r"^ *attribute \\init .*\n", "", design, flags=re.MULTILINE)
+    cell = r"(?ms)^  cell \%s \S+\n    parameter \\MEMID (\S+)\n.*?^  end\n"
+    modules = []
+    for module in re.split(r"(?m)^(?=module )", design):
+        kept = module
+        for memory in set(re.findall(cell % "$memwr_v2", module)):
+            kept = re.sub((cell % "$meminit_v2").replace(r"(\S+)", re.escape(memory)), "", kept)
+        modules.append(kept)
+    return "".join(modules)
 
 
 def _library_source(folder: Path, ports: Ports) -> str:
@@ -272,7 +294,9 @@ def _source_hash() -> str:
     digest = hashlib.sha256()
     for package in ("dyadprop", "dyadprop_hw", "dyadprop_sim"):
         folder = Path(str(files(package)))
-        names = sorted(folder.glob("*.py")) if package != "dyadprop_sim" else [folder / "harness.cpp", folder / "open_network.py"]
+        names = sorted(folder.glob("*.py"))
+        if package == "dyadprop_sim":
+            names = [folder / name for name in ("harness.cpp", "library.py", "open_network.py")]
         for path in names:
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
