@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from dyadprop.errors import RangeError
@@ -70,6 +75,67 @@ def learning_curves(
         f"test: {name} {last.test_accuracy:.4f}, float64 {last_reference.test_accuracy:.4f}", fontsize=10
     )
     costs.set_title(f"cost: {name} {last.cost:.5f}, float64 {last_reference.cost:.5f}", fontsize=10)
+    _save(figure, path)
+
+
+def settling_picture(
+    path: str | Path, activations: npt.NDArray[np.float64], sensitivities: npt.NDArray[np.float64], *, title: str
+) -> None:
+    """Draw which words of each layer are right after each tick, with the theorem's bound as a staircase.
+
+    Parameters
+    ----------
+    path : path
+    activations, sensitivities : float64 array (ticks + 1, L)
+        Share of right words of ``x_l`` and ``lambda_l``, tick 0 first.
+    title : str
+
+    Raises
+    ------
+    RangeError
+        If the file cannot be written.
+    """
+    ticks, depth = activations.shape
+    figure = Figure(figsize=(9.0, 5.6), dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    colours = LinearSegmentedColormap.from_list("settling", ["#f4f4f4", "#bcd6e8"])
+    panels = (
+        ("activations: right from tick l on", "$x_{%d}$", activations, [l for l in range(1, depth + 1)]),
+        ("sensitivities: right from tick 2L - l + 1 on", r"$\lambda_{%d}$", sensitivities, [2 * depth - l + 1 for l in range(1, depth + 1)]),
+    )
+    for axes, (heading, name, shares, bounds) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+        axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto", origin="lower", interpolation="nearest")
+        exact = np.ma.masked_where(shares < 1.0, np.ones_like(shares))
+        axes.imshow(exact, cmap=ListedColormap([DEVICE_COLOUR]), aspect="auto", origin="lower", interpolation="nearest")
+        for layer, bound in enumerate(bounds):
+            axes.plot([layer - 0.5, layer + 0.5], [bound - 0.5, bound - 0.5], color="#D55E00", linewidth=2.5, solid_capstyle="butt")
+        for k in range(ticks + 1):
+            axes.axhline(k - 0.5, color="white", linewidth=0.8)
+        for k in range(depth + 1):
+            axes.axvline(k - 0.5, color="white", linewidth=0.8)
+        axes.set_title(heading, fontsize=10)
+        axes.set_xticks(range(depth), [name % l for l in range(1, depth + 1)])
+        axes.set_yticks(range(0, ticks, 2 if ticks > 12 else 1))
+        axes.tick_params(length=0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+    figure.axes[0].set_ylabel("tick (firings of each stage)")
+    figure.legend(
+        handles=[
+            Patch(color=DEVICE_COLOUR, label="every word right"),
+            Patch(color="#bcd6e8", label="some words right"),
+            Patch(facecolor="#f4f4f4", edgecolor="0.8", label="no word right"),
+            Line2D([], [], color="#D55E00", linewidth=2.5, label="the theorem's bound"),
+        ],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
     try:
         figure.savefig(path)
     except OSError as error:

@@ -94,6 +94,11 @@ class NetworkSimulation:
         self.patience = patience
         self._seed = seed
 
+    def link_tokens(self, layer: int) -> tuple[data.StructLayout, data.StructLayout]:
+        """Give the layouts of the tokens between stage ``layer`` and its upper neighbour: activation, sensitivity."""
+        numbers = self.plan.stages[layer - 1].numbers
+        return activation_token(numbers.output), sensitivity_token(numbers.sensitivity, numbers.output)
+
     def run(self, inputs: dict[str, Words], outputs: dict[str, int], **options: Any) -> dict[str, Words]:
         """Run one transaction with fresh stalls (`Simulation.run`)."""
         self._seed += 1
