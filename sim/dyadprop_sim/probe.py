@@ -105,7 +105,8 @@ def rtl_trajectory(
         for l in range(1, depth + 1):
             for kind, token in enumerate(rtl.link_tokens(l)):
                 seen = unpack(token, "value", rtl.simulation.link_seen(2 * l - 2 + kind))
-                firings[kind, l] = seen.reshape(-1, net.widths[l])
+                whole = len(seen) // net.widths[l]  # the run may end inside a vector
+                firings[kind, l] = seen[: whole * net.widths[l]].reshape(whole, net.widths[l])
         layers = range(1, depth + 1)
         return [start] + [
             State({l: firings[0, l][k : k + 1] for l in layers}, {l: firings[1, l][k : k + 1] for l in layers})
