@@ -4,7 +4,7 @@ Describe a network, open a device, train: see README.md. What each bit must be s
 """
 
 from dyadprop.device import Device, DeviceInfo, SaturationWarning, devices
-from dyadprop.device import open_device as open  # noqa: A004 - dyadprop.open is the contract's name
+from dyadprop.device import open_device as open
 from dyadprop.errors import (
     BuildError,
     CapacityError,

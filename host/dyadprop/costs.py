@@ -45,7 +45,8 @@ def real_targets(net: Network, targets: npt.ArrayLike, batch: int) -> Floats:
 def squared_error_words(outputs: Ints, targets: Ints) -> int:
     """Sum ``(x_L - y)^2`` over words, exactly; the cost is this times ``2^-(2 f(A_L) + 1)``.
 
-    18-bit words: differences below 2^18, squares below 2^36, so int64 holds the sum of 2^27 of them; more are summed in parts.
+    18-bit words: differences below 2^18, squares below 2^36, so int64 holds the sum of 2^27 of them; more are summed
+    in parts.
     """
     difference = (outputs - targets).reshape(-1)
     part = 1 << 26

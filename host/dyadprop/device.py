@@ -80,8 +80,8 @@ class Device(ABC):
 
     Notes
     -----
-    One lock a device: threads take turns. A call that fails at the door (`ShapeError`, `RangeError`) has done nothing. A call that fails
-    inside leaves the device *unusable*, and each later call says so in a `DeviceLost`.
+    One lock a device: threads take turns. A call that fails at the door (`ShapeError`, `RangeError`) has done
+    nothing. A call that fails inside leaves the device *unusable*, and each later call says so in a `DeviceLost`.
     """
 
     kind = "device"
@@ -123,7 +123,7 @@ class Device(ABC):
     def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
         """Answer checked inputs and seeds; undo ``scale`` in gradients and input gradients."""
 
-    def _close(self) -> None:
+    def _close(self) -> None:  # noqa: B027 - most devices hold nothing that must be given back
         """Give back what is held."""
 
     # -- what a user calls -------------------------------------------------------------------------------------------
@@ -196,8 +196,8 @@ class Device(ABC):
         dy : array (batch, n_L)
             ``dC/dx_L`` of each sample.
         scale : "auto" or a power of two
-            One factor for the whole batch, applied to ``dy`` before it is rounded and taken out of the results. "auto" is the
-            largest with which no entry of ``dy`` saturates, so that small seeds keep their bits.
+            One factor for the whole batch, applied to ``dy`` before it is rounded and taken out of the results.
+            "auto" is the largest with which no entry of ``dy`` saturates, so that small seeds keep their bits.
 
         Returns
         -------
@@ -225,7 +225,9 @@ class Device(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __reduce__(self) -> Any:
@@ -240,7 +242,8 @@ class Device(ABC):
     def _call(self, *, needs_parameters: bool = True) -> Iterator[None]:
         if os.getpid() != self._process:
             raise DeviceLost(
-                f"device {self.kind!r} was opened by process {self._process} and is used by process {os.getpid()} after a fork; "
+                f"device {self.kind!r} was opened by process {self._process} and is used by process "
+                f"{os.getpid()} after a fork; "
                 "open it again there"
             )
         with self._lock:
@@ -342,7 +345,9 @@ def open_device(name: str | None, net: Network, **options: Any) -> Device:
     try:
         opener = found[kind].load()
     except ImportError as error:
-        raise RangeError(f"device {kind!r} needs a package that is not installed: {error}; try pip install 'dyadprop[sim]'") from error
+        raise RangeError(
+            f"device {kind!r} needs a package that is not installed: {error}; try pip install 'dyadprop[sim]'"
+        ) from error
     allowed = {"on_saturation", *opener.OPTIONS}
     unknown = sorted(set(options) - allowed)
     if unknown:

@@ -70,7 +70,7 @@ class Q:
         return f"Q{self.integer_bits}.{self.fraction_bits}"
 
     @classmethod
-    def parse(cls, text: str) -> "Q":
+    def parse(cls, text: object) -> "Q":
         """Read ``"Q4.12"``; raises FormatError for anything else."""
         match = re.fullmatch(r"Q(-?\d+)\.(\d+)", text) if isinstance(text, str) else None
         if match is None:

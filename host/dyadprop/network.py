@@ -117,12 +117,9 @@ class Dense:
         if self.lanes is not None:
             _check_int("lanes of a layer", self.lanes, 1, self.outputs)
             object.__setattr__(self, "lanes", int(self.lanes))
-        if not (
-            isinstance(self.slope, (int, float))
-            and self.slope > 0
-            and math.frexp(self.slope)[0] == 0.5
-            and 1 <= self.leak_bits <= MAX_LEAK_BITS
-        ):
+        slope: object = self.slope
+        power = isinstance(slope, (int, float)) and slope > 0 and math.frexp(slope)[0] == 0.5
+        if not (power and 1 <= self.leak_bits <= MAX_LEAK_BITS):
             raise RangeError(f"slope of leaky_relu is {self.slope!r}; allowed are powers of two from 2**-15 to 2**-1")
 
     @property
@@ -143,7 +140,8 @@ class Network:
     cost : {"squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy"}
         The cross-entropies go behind a last layer of ``sigmoid`` and of ``identity`` (logits).
     formats : Formats, optional
-        Of every layer that names none, and of the network's inputs and input gradients. Default 16-bit words: Q4.12, Q4.12, Q2.14.
+        Of every layer that names none, and of the network's inputs and input gradients. Default 16-bit words: Q4.12,
+        Q4.12, Q2.14.
     input_gradient : bool
         Whether the first stage computes ``dC/dx_0`` too.
     max_batch : int
@@ -197,7 +195,8 @@ class Network:
             activation = self.layer_formats(index).activation
             if layer.activation in ("tanh", "sigmoid") and activation.fraction_bits < 1:
                 raise FormatError(
-                    f"activation format of layer {index} ({layer.activation}) is {activation}; it needs at least 1 fraction bit"
+                    f"activation format of layer {index} ({layer.activation}) is {activation}; "
+                    "it needs at least 1 fraction bit"
                 )
 
     @property
@@ -260,9 +259,10 @@ class Network:
 
     @property
     def hash(self) -> str:
-        """16 hex digits of everything that decides a bit: widths, activations, formats, cost, input gradient, largest batch.
+        """16 hex digits of everything that decides a bit.
 
-        Lanes are left out: they change speed and never a bit.
+        That is widths, activations, formats, cost, input gradient and largest batch. Lanes are left out:
+        they change speed and never a bit.
         """
         document = self._document(every_format=True)
         for layer in document["layers"]:
@@ -421,7 +421,9 @@ def _network_from_document(document: dict[str, Any]) -> Network:
     for index, entry in enumerate(document.pop("layers"), start=1):
         allowed = {"outputs", "activation", "formats", "lanes", "slope"}
         if set(entry) - allowed or "outputs" not in entry:
-            raise RangeError(f"layer {index} has keys {', '.join(sorted(entry))}; allowed are {', '.join(sorted(allowed))}")
+            raise RangeError(
+                f"layer {index} has keys {', '.join(sorted(entry))}; allowed are {', '.join(sorted(allowed))}"
+            )
         if "formats" in entry:
             entry["formats"] = _formats_from_document(f"formats of layer {index}", entry["formats"])
         layers.append(Dense(**entry))

@@ -10,8 +10,10 @@ COUNTER_BITS = 32
 class Operation(IntEnum):
     """Operation of a control word, addressed to one stage; stage ``L + 1`` is the cost head.
 
-    A stage carries out what touches parameters or gradients only while no sample of its own is in flight; until then it holds the
-    chain. The host sends such operations after the last output of a batch has come back: then each stage has seen all samples.
+    A stage carries out what touches parameters or gradients only while no sample of its own is in flight; until then
+    it holds the
+    chain. The host sends such operations after the last output of a batch has come back: then each stage has seen all
+    samples.
     """
 
     BEGIN = 0
@@ -25,7 +27,8 @@ class Operation(IntEnum):
     READ_GRADIENT = 4
     """Answer with all gradient accumulators, in the same order."""
     COUNTERS = 5
-    """Answer with the stage's saturation counters: activation, then sensitivity sent back (the cost head: sensitivity only).
+    """Answer with the stage's saturation counters.
 
-    They count modulo ``2**COUNTER_BITS`` and are never cleared: a host takes differences, so asking twice is harmless.
+    Activation, then sensitivity sent back; the cost head has only the latter. They
+    count modulo ``2**COUNTER_BITS`` and are never cleared: a host takes differences, so asking twice is harmless.
     """

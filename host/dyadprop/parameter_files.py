@@ -12,7 +12,7 @@ try:
     import safetensors
     import safetensors.numpy
 except ImportError:  # an extra: the npz form needs nothing
-    safetensors = None  # type: ignore[assignment]
+    safetensors = None
 
 _HASH = "network"
 
@@ -80,4 +80,6 @@ def load_parameters(path: str | Path, net: Network) -> list[Parameters]:
 
 def _need_safetensors(path: Path) -> None:
     if safetensors is None:
-        raise RangeError(f"parameter file {path} needs the package safetensors: pip install 'dyadprop[save]', or use .npz")
+        raise RangeError(
+            f"parameter file {path} needs the package safetensors: pip install 'dyadprop[save]', or use .npz"
+        )

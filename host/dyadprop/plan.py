@@ -1,4 +1,7 @@
-"""How a network becomes hardware: lanes, memories and queues, and the cycles that follow (predicted; tests hold them against the RTL)."""
+"""How a network becomes hardware: lanes, memories, queues, and the cycles that follow.
+
+Predicted from formulas; tests hold them against the RTL, cycle for cycle.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -39,7 +42,7 @@ class StagePlan:
 
     @property
     def forward_pitch(self) -> int:
-        """Cycles a row group takes forward: its columns, or the ``P`` results of the group before, which leave at one a cycle."""
+        """Cycles a row group takes forward: its columns, or the last group's ``P`` results, one a cycle."""
         return max(self.numbers.columns, self.lanes)
 
     @property
@@ -80,13 +83,24 @@ class StagePlan:
 
     @property
     def load_latency(self) -> int:
-        """Cycles from the last sensitivity accepted to the start of the backward pass: slope, rows that do not exist, and the decision."""
+        """Cycles from the last sensitivity accepted to the pass: slope, rows that do not exist, and the decision."""
         return timing.delta(self.numbers) + self.groups * self.lanes - self.numbers.outputs + 1
 
     @property
     def backward_tail(self) -> int:
         """Cycles from the start of a backward pass to its last sensitivity offered."""
-        return 1 + timing.ISSUE + self.numbers.inputs * self.groups - 1 + timing.PARTIAL + self.lanes - 1 + 1 + timing.REQUANTIZE + timing.QUEUE
+        return (
+            1
+            + timing.ISSUE
+            + self.numbers.inputs * self.groups
+            - 1
+            + timing.PARTIAL
+            + self.lanes
+            - 1
+            + 1
+            + timing.REQUANTIZE
+            + timing.QUEUE
+        )
 
     @property
     def backward_latency(self) -> int:
@@ -194,7 +208,7 @@ class Plan:
 
     @property
     def gradient_latency(self) -> int:
-        """Cycles from a sample's first input word to the last gradient written (in stage 1), alone in an idle network."""
+        """Cycles from a sample's first input word to the last gradient written, in stage 1 of an idle network."""
         return (
             self.net.inputs
             - 1
@@ -262,7 +276,7 @@ def _share_lanes(net: Network, numbers: list[StageNumbers], lanes: list[int | No
 
 
 def _size(plan: Plan) -> Plan:
-    """Size memories and queues: the round trip through each stage must fit into the samples it holds (see docs/hardware.md)."""
+    """Size memories and queues: a stage holds as many samples as fit into the round trip (docs/hardware.md)."""
     interval = plan.interval
     stages: list[StagePlan] = []
     for position, stage in reversed(list(enumerate(plan.stages))):
@@ -306,5 +320,3 @@ def stage_rows(plan: Plan) -> Iterator[dict[str, object]]:
             "memory_bits": sum(stage.memory_bits.values()),
             **{f"{name}_bits": bits for name, bits in stage.memory_bits.items()},
         }
-
-

@@ -100,15 +100,26 @@ def settling_picture(
     figure.suptitle(title, fontsize=11)
     colours = LinearSegmentedColormap.from_list("settling", ["#f4f4f4", "#bcd6e8"])
     panels = (
-        ("activations: right from tick l on", "$x_{%d}$", activations, [l for l in range(1, depth + 1)]),
-        ("sensitivities: right from tick 2L - l + 1 on", r"$\lambda_{%d}$", sensitivities, [2 * depth - l + 1 for l in range(1, depth + 1)]),
+        ("activations: right from tick l on", "$x_{%d}$", activations, list(range(1, depth + 1))),
+        (
+            "sensitivities: right from tick 2L - l + 1 on",
+            r"$\lambda_{%d}$",
+            sensitivities,
+            [2 * depth - l + 1 for l in range(1, depth + 1)],
+        ),
     )
     for axes, (heading, name, shares, bounds) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
         axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto", origin="lower", interpolation="nearest")
         exact = np.ma.masked_where(shares < 1.0, np.ones_like(shares))
         axes.imshow(exact, cmap=ListedColormap([DEVICE_COLOUR]), aspect="auto", origin="lower", interpolation="nearest")
         for layer, bound in enumerate(bounds):
-            axes.plot([layer - 0.5, layer + 0.5], [bound - 0.5, bound - 0.5], color="#D55E00", linewidth=2.5, solid_capstyle="butt")
+            axes.plot(
+                [layer - 0.5, layer + 0.5],
+                [bound - 0.5, bound - 0.5],
+                color="#D55E00",
+                linewidth=2.5,
+                solid_capstyle="butt",
+            )
         for k in range(ticks + 1):
             axes.axhline(k - 0.5, color="white", linewidth=0.8)
         for k in range(depth + 1):

@@ -22,7 +22,7 @@ class Saturation(NamedTuple):
 
     stage: int
     signal: str
-    count: int
+    count: int  # type: ignore[assignment]  # the contract's name; nobody counts in this tuple
 
 
 @dataclass
@@ -77,7 +77,8 @@ class RawResult(NamedTuple):
     input_format : Q
         Of ``inputs``.
     cost : int or None
-        Exact cost of ``squared_error``; None for the cross-entropies (no exact fixed-point value) and where there is no target.
+        Exact cost of ``squared_error``; None for the cross-entropies (no exact fixed-point value) and where there is
+        no target.
     cost_fraction_bits : int
     """
 

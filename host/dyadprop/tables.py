@@ -1,5 +1,6 @@
 """Tables of tanh, sigmoid and exp, made once for hardware and model (docs/arithmetic.md, sections 3 and 6)."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Table:
     value : tuple of int
         Entries ``0 .. 2^index_bits - 1``, unsigned.
     step : tuple of int
-        Size of the way from each entry to the next: up for tanh and sigmoid (``rise``), down for exp (``fall``); never negative.
+        Size of the way from each entry to the next: up for tanh and sigmoid (``rise``), down for exp (``fall``);
+        never negative.
     range_bits, step_bits, gap_bits : int
         The range is ``2^range_bits``, entries are ``2^-step_bits`` apart, ``gap_bits`` more bits are interpolated.
         The argument has ``step_bits + gap_bits`` fraction bits.
@@ -66,7 +68,8 @@ def phi_table(activation: str, fraction_bits: int) -> Table:
 
     Notes
     -----
-    No entry lies within 1e-7 lsb of a rounding tie (a test checks it for every format), so each libm gives the same integers.
+    No entry lies within 1e-7 lsb of a rounding tie (a test checks it for every format), so each libm gives the same
+    integers.
     """
     phi = _PHI[activation]
     range_bits = 0
@@ -78,7 +81,7 @@ def phi_table(activation: str, fraction_bits: int) -> Table:
     values = [min(round(phi(i * 2.0**-step_bits) * 2**fraction_bits), top) for i in range(entries + 1)]
     return Table(
         value=tuple(values[:-1]),
-        step=tuple(after - before for before, after in zip(values, values[1:], strict=False)),
+        step=tuple(after - before for before, after in itertools.pairwise(values)),
         range_bits=range_bits,
         step_bits=step_bits,
         gap_bits=fraction_bits - step_bits,
@@ -87,13 +90,13 @@ def phi_table(activation: str, fraction_bits: int) -> Table:
 
 @cache
 def exp_table(fraction_bits: int) -> Table:
-    """Make the table of ``exp(-d)``, 16 fraction bits, for logits with ``fraction_bits`` (docs/arithmetic.md, section 6)."""
+    """Make the table of ``exp(-d)`` for logits with ``fraction_bits`` (docs/arithmetic.md, section 6)."""
     step_bits = min(fraction_bits, SOFTMAX_STEP_BITS)
     entries = 1 << (SOFTMAX_RANGE_BITS + step_bits)
     values = [round(math.exp(-i * 2.0**-step_bits) * 2**SOFTMAX_FRACTION) for i in range(entries + 1)]
     return Table(
         value=tuple(values[:-1]),
-        step=tuple(before - after for before, after in zip(values, values[1:], strict=False)),
+        step=tuple(before - after for before, after in itertools.pairwise(values)),
         range_bits=SOFTMAX_RANGE_BITS,
         step_bits=step_bits,
         gap_bits=fraction_bits - step_bits,

@@ -120,7 +120,9 @@ class WordDevice(Device):
             dy = dy * outputs * (1.0 - outputs)
         seeds, seed_count = self.net.layer_formats(last).sensitivity.to_ints(dy * scale)
         part, ticks = self._split(words, seeds, seeds=True)
-        result = self._result(part, {(0, "activation"): x_count, (last, "sensitivity"): seed_count}, len(x), ticks=ticks)
+        result = self._result(
+            part, {(0, "activation"): x_count, (last, "sensitivity"): seed_count}, len(x), ticks=ticks
+        )
         result.stats.scale = scale
         result.gradients = [Parameters(g.weight / scale, g.bias / scale) for g in result.gradients]
         if result.inputs is not None:
@@ -148,10 +150,14 @@ class WordDevice(Device):
                     counts[key] = counts.get(key, 0) + count
             whole = Part(
                 outputs=np.concatenate([part.outputs for part in parts]),
-                inputs=None if whole.inputs is None else np.concatenate([p.inputs for p in parts if p.inputs is not None]),
+                inputs=None
+                if whole.inputs is None
+                else np.concatenate([p.inputs for p in parts if p.inputs is not None]),
                 gradients=[
                     RawParameters(
-                        np.sum([g.weight for g in layer], axis=0), np.sum([g.bias for g in layer], axis=0), layer[0].fraction_bits
+                        np.sum([g.weight for g in layer], axis=0),
+                        np.sum([g.bias for g in layer], axis=0),
+                        layer[0].fraction_bits,
                     )
                     for layer in zip(*(part.gradients for part in parts), strict=True)
                 ],

@@ -29,7 +29,8 @@ class TableLookup(wiring.Component):
 
     Notes
     -----
-    Free running; latency ``LATENCY``, interval 1. One ROM of ``2^index_bits`` words of ``value_bits + slope_bits`` (18 for tanh and
+    Free running; latency ``LATENCY``, interval 1. One ROM of ``2^index_bits`` words of ``value_bits + slope_bits``
+    (18 for tanh and
     sigmoid at 12 fraction bits). The product of step and gap is a sum of shifted steps: no multiplier.
     """
 

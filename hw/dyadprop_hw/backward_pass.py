@@ -12,7 +12,7 @@ from dyadprop_hw.layouts import BackwardOperation, Fixed, register_wave
 
 
 class BackwardPass(wiring.Component):
-    """Turn one loaded bank of deltas and its sample into the backward wave that enters lane 0; pass read-outs on in between.
+    """Turn a bank of deltas and its sample into the wave that enters lane 0; pass read-outs on in between.
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ class BackwardPass(wiring.Component):
 
     Notes
     -----
-    A pass takes ``R * max(n_in + 1, ceil(H / R))`` cycles, ``H = Lane.GRADIENT_LATENCY``: no gradient is read before its last sum is written.
+    A pass takes ``R * max(n_in + 1, ceil(H / R))`` cycles, ``H = Lane.GRADIENT_LATENCY``: no gradient is read before
+    its last sum is written.
     """
 
     LATENCY = timing.ISSUE

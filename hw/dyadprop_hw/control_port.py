@@ -170,8 +170,8 @@ class StageControl(wiring.Component):
 
     Notes
     -----
-    WORD takes one cycle; a read-out ``words + latency`` cycles, one word a cycle unless the chain makes it wait: as many read-outs as the
-    answer queue holds are under way at once.
+    WORD takes one cycle; a read-out ``words + latency`` cycles, one word a cycle unless the chain makes it wait: as
+    many read-outs as the answer queue holds are under way at once.
     """
 
     command: Any

@@ -16,7 +16,7 @@ from dyadprop_hw.streams import Queue, connect_stream
 
 
 class CostHead(wiring.Component):
-    """Pass outputs on; where a sample is to be learnt from, seed ``lambda_L = dC/dx_L`` (docs/arithmetic.md, section 6).
+    """Pass outputs on; where a sample is learnt from, seed ``lambda_L = dC/dx_L`` (docs/arithmetic.md, section 6).
 
     Parameters
     ----------

@@ -101,4 +101,3 @@ class Delta(wiring.Component):
             len(product_q4), numbers.slope.fraction_bits + numbers.sensitivity.fraction_bits, numbers.sensitivity
         )
         m.d.comb += [requantize.value_in.eq(product_q4), self.delta.eq(requantize.value_out)]
-

@@ -23,7 +23,8 @@ class DeltaLoader(wiring.Component):
     sensitivity_in : In(stream.Signature(sensitivity_token))
         ``n_out`` words a sample.
     wave : Out(delta_wave)
-        To lane 0. Rows that do not exist (``R P > n_out``) get a delta of zero, so that they add nothing to a sensitivity.
+        To lane 0. Rows that do not exist (``R P > n_out``) get a delta of zero, so that they add nothing to a
+        sensitivity.
     loaded : Out(1)
         A bank is whole; a backward wave that starts now reads it.
     start, end : In(1)

@@ -23,8 +23,8 @@ class LaneShape:
     ----------
     numbers : StageNumbers
     lanes, groups, words : int
-        ``P``; row groups ``R = ceil(n_out / P)``, lane ``p`` holds the rows ``r P + P - 1 - p``; ``R * (n_in + 1)`` weights and as
-        many gradient accumulators a lane.
+        ``P``; row groups ``R = ceil(n_out / P)``, lane ``p`` holds the rows ``r P + P - 1 - p``; ``R * (n_in + 1)``
+        weights and as many gradient accumulators a lane.
     partial_bits : int
         Width of the chain that carries partial sums and read-outs.
     """
@@ -57,8 +57,10 @@ class Lane(wiring.Component):
         sensitivity  sum <= W[r,j] * delta[r] + sum of the previous lane
         gradient     G   <= delta[r] * x'_j   + (fresh ? 0 : G)
 
-    Waves enter at ``*_in`` and leave at ``*_out`` one cycle later; nothing stalls. Results walk one lane in two cycles, so that
-    those of all lanes, each one cycle later than its predecessor's, leave the last lane in consecutive cycles, its own first.
+    Waves enter at ``*_in`` and leave at ``*_out`` one cycle later; nothing stalls. Results walk one lane in two
+    cycles, so that
+    those of all lanes, each one cycle later than its predecessor's, leave the last lane in consecutive cycles, its
+    own first.
 
     Parameters
     ----------
@@ -77,9 +79,11 @@ class Lane(wiring.Component):
 
     Notes
     -----
-    Multipliers: 2, and 1 more with a sensitivity pass. Memory: ``R (n_in + 1)`` weights (two readers; the writer shares the forward
+    Multipliers: 2, and 1 more with a sensitivity pass. Memory: ``R (n_in + 1)`` weights (two readers; the writer
+    shares the forward
     reader's address, as the two never act together) and as many gradients (one reader, one writer), ``2 R`` deltas.
-    A gradient written by one wave is seen by reads that start ``GRADIENT_LATENCY`` cycles later or more; the stage keeps that distance.
+    A gradient written by one wave is seen by reads that start ``GRADIENT_LATENCY`` cycles later or more; the stage
+    keeps that distance.
     """
 
     RESULT_LATENCY = timing.RESULT
@@ -130,8 +134,12 @@ class Lane(wiring.Component):
             register_wave(m, getattr(self, f"{name}_in"), getattr(self, f"{name}_out"))
 
         m.submodules.weights = weights = Memory(shape=signed(numbers.weight.width), depth=self.shape.words, init=[])
-        m.submodules.gradients = gradients = Memory(shape=signed(numbers.gradient_bits), depth=self.shape.words, init=[])
-        m.submodules.deltas = deltas = Memory(shape=signed(numbers.sensitivity.width), depth=2 * self.shape.groups, init=[])
+        m.submodules.gradients = gradients = Memory(
+            shape=signed(numbers.gradient_bits), depth=self.shape.words, init=[]
+        )
+        m.submodules.deltas = deltas = Memory(
+            shape=signed(numbers.sensitivity.width), depth=2 * self.shape.groups, init=[]
+        )
         weight_write = weights.write_port()
         weight_forward = weights.read_port()
         weight_backward = weights.read_port()
@@ -174,7 +182,8 @@ class Lane(wiring.Component):
             operand_q2.eq(operand_q1),
             weight_q2.eq(read.data),
             product_q3.eq(weight_q2 * operand_q2),
-            # accumulator_bits hold every sum of the columns' products (widths.sum_bits); padding columns come after the last one.
+            # accumulator_bits hold every sum of the columns' products (widths.sum_bits); padding columns come after
+            # the last one.
             sum_q4.eq(product_q3 + Mux(frame_q3[1], 0, sum_q4)),
         ]
 
@@ -215,7 +224,9 @@ class Lane(wiring.Component):
         gradient_q4 = Signal.like(gradient_q2)
         m.d.sync += [
             Cat(frame_q1, frame_q2, frame_q3, frame_q4).eq(Cat(frame, frame_q1, frame_q2, frame_q3)),
-            Cat(address_q1, address_q2, address_q3, address_q4).eq(Cat(wave.address, address_q1, address_q2, address_q3)),
+            Cat(address_q1, address_q2, address_q3, address_q4).eq(
+                Cat(wave.address, address_q1, address_q2, address_q3)
+            ),
             operand_q1.eq(wave.operand),
             operand_q2.eq(operand_q1),
             weight_q2.eq(weight_read.data),

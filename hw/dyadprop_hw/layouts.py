@@ -51,21 +51,21 @@ class Fixed(ShapeCastable):
 
 
 def activation_token(activation: Q) -> data.StructLayout:
-    """One unit's activation on its way up; ``learn``: its sensitivity will come back."""
+    """Lay out one unit's activation on its way up; ``learn``: its sensitivity will come back."""
     return data.StructLayout({"value": Fixed(activation), "learn": unsigned(1)})
 
 
 def sensitivity_token(sensitivity: Q, activation: Q) -> data.StructLayout:
-    """One unit's sensitivity on its way down, together with the activation that it answers to."""
+    """Lay out one unit's sensitivity on its way down, together with the activation that it answers to."""
     return data.StructLayout({"value": Fixed(sensitivity), "activation": Fixed(activation)})
 
 
 def target_token(target: Q, sensitivity: Q) -> data.StructLayout:
-    """One output's target; with ``seed`` set, the sensitivity itself."""
+    """Lay out one output's target; with ``seed`` set, the sensitivity itself."""
     return data.StructLayout({"value": signed(max(target.width, sensitivity.width)), "seed": unsigned(1)})
 
 
-class ControlKind(enum.Enum, shape=unsigned(1)):
+class ControlKind(enum.Enum, shape=unsigned(1)):  # type: ignore[call-arg]  # Amaranth's metaclass takes it
     """Whether a control word asks or answers."""
 
     COMMAND = 0
@@ -73,7 +73,7 @@ class ControlKind(enum.Enum, shape=unsigned(1)):
 
 
 def control_token(data_bits: int) -> data.StructLayout:
-    """A word of the control chain: a command on its way to ``stage``, or a reply of it."""
+    """Lay out a word of the control chain: a command on its way to ``stage``, or a reply of it."""
     return data.StructLayout(
         {
             "kind": ControlKind,
@@ -85,9 +85,10 @@ def control_token(data_bits: int) -> data.StructLayout:
 
 
 def forward_wave(operand_bits: int, weight_bits: int, address_bits: int, lane_bits: int) -> data.StructLayout:
-    """What enters lane 0 each cycle of a forward pass and walks one lane a cycle.
+    """Lay out what enters lane 0 each cycle of a forward pass and walks one lane a cycle.
 
-    ``operand`` is the activation, or with ``write`` the weight for ``lane``; ``first`` and ``last`` frame the columns of one row.
+    ``operand`` is the activation, or with ``write`` the weight for ``lane``; ``first`` and ``last`` frame the columns
+    of one row.
     """
     return data.StructLayout(
         {
@@ -103,7 +104,7 @@ def forward_wave(operand_bits: int, weight_bits: int, address_bits: int, lane_bi
     )
 
 
-class BackwardOperation(enum.Enum, shape=unsigned(2)):
+class BackwardOperation(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]  # as above
     """What a cycle of a backward pass does to its word."""
 
     LEARN = 0
@@ -113,10 +114,10 @@ class BackwardOperation(enum.Enum, shape=unsigned(2)):
 
 
 def backward_wave(operand_bits: int, address_bits: int, delta_bits: int, lane_bits: int) -> data.StructLayout:
-    """What enters lane 0 each cycle of a backward pass or a read-out, and walks one lane a cycle.
+    """Lay out what enters lane 0 each cycle of a backward pass or a read-out, and walks one lane a cycle.
 
-    ``delta`` addresses the lane's deltas, ``fresh`` starts its gradient from zero, ``first`` and ``last`` frame the row groups of
-    one column, ``bias`` marks the column that has no sensitivity.
+    ``delta`` addresses the lane's deltas, ``fresh`` starts its gradient from zero, ``first`` and ``last`` frame the
+    row groups of one column, ``bias`` marks the column that has no sensitivity.
     """
     return data.StructLayout(
         {
@@ -135,14 +136,14 @@ def backward_wave(operand_bits: int, address_bits: int, delta_bits: int, lane_bi
 
 
 def delta_wave(sensitivity: Q, delta_bits: int, lane_bits: int) -> data.StructLayout:
-    """A delta on its way to its lane."""
+    """Lay out a delta on its way to its lane."""
     return data.StructLayout(
         {"valid": unsigned(1), "lane": unsigned(lane_bits), "delta": unsigned(delta_bits), "value": Fixed(sensitivity)}
     )
 
 
 def result_wave(accumulator_bits: int) -> data.StructLayout:
-    """A row's pre-activation on its way out."""
+    """Lay out a row's pre-activation on its way out."""
     return data.StructLayout({"valid": unsigned(1), "learn": unsigned(1), "value": signed(accumulator_bits)})
 
 
@@ -154,13 +155,6 @@ def register_wave(m: Module, source: Any, sink: Any) -> None:
     m.d.comb += [sink.eq(data_q1), sink.valid.eq(valid_q1)]
 
 
-class StageStatus(data.Struct):
-    """What a stage is doing; for messages and benches.
-
-    ``stored``: samples in its memory; ``waiting``: those whose forward pass has not started.
-    """
-
-    forward: 1
-    backward: 1
-    stored: 8
-    waiting: 8
+# What a stage is doing; for messages and benches. ``stored``: samples in its memory; ``waiting``: those whose forward
+# pass has not started.
+StageStatus = data.StructLayout({"forward": 1, "backward": 1, "stored": 8, "waiting": 8})

@@ -1,5 +1,6 @@
 """The whole network: stages and cost head in a row."""
 
+import itertools
 from typing import Any
 
 from amaranth.hdl import Module
@@ -114,7 +115,7 @@ class DyadNetwork(wiring.Component):
         connect_stream(m, wiring.flipped(self.input), stages[0].activation_in)
         connect_stream(m, wiring.flipped(self.target), head.target_in)
         connect_stream(m, wiring.flipped(self.control_in), stages[0].control_in)
-        for below, above in zip(row, row[1:], strict=False):
+        for below, above in itertools.pairwise(row):
             connect_stream(m, below.activation_out, above.activation_in)
             connect_stream(m, above.sensitivity_out, below.sensitivity_in)
             connect_stream(m, below.control_out, above.control_in)

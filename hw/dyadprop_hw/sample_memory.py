@@ -14,8 +14,8 @@ from dyadprop_hw.layouts import Fixed, activation_token
 class SampleMemory(wiring.Component):
     """Hold the input vectors of the samples in flight, oldest first.
 
-    A sample arrives word by word, waits for its forward pass, and stays until its backward pass has used it. A sample that is not to
-    be learnt from leaves as soon as it is the oldest and its forward pass is over.
+    A sample arrives word by word, waits for its forward pass, and stays until its backward pass has used it. A sample
+    that is not to be learnt from leaves as soon as it is the oldest and its forward pass is over.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ class SampleMemory(wiring.Component):
     forward_learn : Out(1)
         The sample in (or before) its forward pass is to be learnt from.
     forward_start, forward_next, forward_row, forward_end : In(1)
-        Take the waiting sample; go to its next column; back to its first column; done with it (comes with ``forward_row``).
+        Take the waiting sample; go to its next column; back to its first column; done with it (comes with
+        ``forward_row``).
     backward_start, backward_next, backward_end : In(1)
         The same for the backward pass; the end sets the sample's place free.
     forward_activation, backward_activation : Out(Fixed(A_{l-1}))
@@ -42,8 +43,8 @@ class SampleMemory(wiring.Component):
 
     Notes
     -----
-    ``depth * n_in`` words, one writer and two readers. A place is freed in the cycle of ``backward_end``, after its last read, and
-    written later: reader and writer never meet in one word.
+    ``depth * n_in`` words, one writer and two readers. A place is freed in the cycle of ``backward_end``, after its
+    last read, and written later: reader and writer never meet in one word.
     """
 
     activation_in: Any

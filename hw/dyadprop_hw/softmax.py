@@ -88,7 +88,8 @@ class Softmax(wiring.Component):
 
     Notes
     -----
-    Three passes: collect and find the largest; exponentials and their sum; divide. ``3 n_L + SOFTMAX_OVERHEAD + DIVIDE`` cycles a vector, no multiplier.
+    Three passes: collect and find the largest; exponentials and their sum; divide. ``3 n_L + SOFTMAX_OVERHEAD +
+    DIVIDE`` cycles a vector, no multiplier.
     """
 
     logit_in: Any

@@ -1,5 +1,6 @@
 """One layer of the network as a stage that talks only to its two neighbours."""
 
+import itertools
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -36,8 +37,10 @@ class Stage(wiring.Component):
         lambda_{l-1} <-  | queue <- round <- lanes <- backward pass <- phi'    |  <- lambda_l
         control      ->  | weights in, read-outs and counters                  |  -> control
 
-    Each pass starts on its own tokens: forward when an input vector is whole and a place for all its outputs is reserved; backward
-    when a vector of deltas is whole, its sample is the oldest of the memory, and a place for all its outputs is reserved. Nothing stalls between.
+    Each pass starts on its own tokens: forward when an input vector is whole and a place for all its outputs is
+    reserved; backward
+    when a vector of deltas is whole, its sample is the oldest of the memory, and a place for all its outputs is
+    reserved. Nothing stalls between.
 
     Parameters
     ----------
@@ -56,8 +59,8 @@ class Stage(wiring.Component):
 
     Notes
     -----
-    A tick (one forward and one backward pass, which overlap) takes ``StagePlan.tick`` cycles in steady state. Latencies of an idle stage:
-    ``StagePlan.forward_latency`` and ``backward_latency``.
+    A tick (one forward and one backward pass, which overlap) takes ``StagePlan.tick`` cycles in steady state.
+    Latencies of an idle stage: ``StagePlan.forward_latency`` and ``backward_latency``.
     """
 
     activation_in: Any
@@ -114,7 +117,7 @@ class Stage(wiring.Component):
             first.backward_in.eq(backward.wave),
             first.delta_in.eq(loader.wave),
         ]
-        for before, after in zip(lanes, lanes[1:], strict=False):
+        for before, after in itertools.pairwise(lanes):
             m.d.comb += [
                 after.forward_in.eq(before.forward_out),
                 after.backward_in.eq(before.backward_out),
@@ -170,7 +173,9 @@ class Stage(wiring.Component):
         """Round results into activations and queue them; return the saturation strobe."""
         numbers, plan = self.numbers, self.plan
         m.submodules.activation = activation = Activation(numbers)
-        m.submodules.activations = queue = Queue(activation_token(numbers.output), plan.output_vectors * numbers.outputs)
+        m.submodules.activations = queue = Queue(
+            activation_token(numbers.output), plan.output_vectors * numbers.outputs
+        )
         connect_stream(m, queue.o, wiring.flipped(self.activation_out))
 
         # Rows that do not exist leave too, as the last ones of their sample; they are not taken.
@@ -180,7 +185,10 @@ class Stage(wiring.Component):
         with m.If(result.valid):
             m.d.sync += row.eq(Mux(row == rows - 1, 0, row + 1))
         frame = Signal(2)
-        m.d.comb += [activation.accumulator.eq(result.value), frame.eq(Cat(result.valid & (row < numbers.outputs), result.learn))]
+        m.d.comb += [
+            activation.accumulator.eq(result.value),
+            frame.eq(Cat(result.valid & (row < numbers.outputs), result.learn)),
+        ]
         for cycle in range(activation.latency):
             frame_next = Signal(2, name=f"result_frame_q{cycle + 1}")
             m.d.sync += frame_next.eq(frame)
@@ -195,7 +203,7 @@ class Stage(wiring.Component):
         return frame[0] & activation.saturated
 
     def _backward_exit(self, m: Module, last: Lane, control: StageControl, backward: BackwardPass) -> tuple[Any, Any]:
-        """Take read-outs; sum, round and queue sensitivities; return the saturation strobe and whether there is room."""
+        """Take read-outs; sum, round and queue sensitivities; return the saturation strobe and "there is room"."""
         numbers, plan = self.numbers, self.plan
         wave = last.backward_out
         for cycle in range(Lane.PARTIAL_LATENCY - 1):
@@ -235,7 +243,7 @@ class Stage(wiring.Component):
 
 
 def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words: int) -> Any:
-    """Count the vectors that a queue holds or expects; return whether one more fits. The queue can then never be full."""
+    """Count the vectors that a queue holds or expects; return whether one more fits: it can never be full."""
     reserved = Signal(range(vectors + 1), name=f"{name}_reserved")
     word = Signal(range(words), name=f"{name}_word")
     taken = queue.o.valid & queue.o.ready

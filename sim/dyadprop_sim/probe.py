@@ -22,7 +22,8 @@ class Settling:
     Attributes
     ----------
     activations, sensitivities : float64 array (ticks + 1, L)
-        Share of the words of ``x_l`` (``lambda_l``) that have their value at rest, after tick ``0..ticks``; column ``l - 1``.
+        Share of the words of ``x_l`` (``lambda_l``) that have their value at rest, after tick ``0..ticks``; column
+        ``l - 1``.
     """
 
     activations: npt.NDArray[np.float64]
@@ -39,7 +40,9 @@ class Settling:
         wrong = [f"x_{l} at tick {k} instead of {l}" for l, k in enumerate(activations, 1) if k > l]
         bounds = [(l, 2 * depth - l + 1) for l in range(1, depth + 1)]
         wrong += [
-            f"lambda_{l} at tick {k} instead of {bound}" for (l, bound), k in zip(bounds, sensitivities, strict=True) if k > bound
+            f"lambda_{l} at tick {k} instead of {bound}"
+            for (l, bound), k in zip(bounds, sensitivities, strict=True)
+            if k > bound
         ]
         return wrong
 
@@ -55,7 +58,15 @@ def settling(states: list[State], rest: State) -> Settling:
 
 
 def rtl_trajectory(
-    plan: Plan, params: list[RawParameters], x: Array, target: Array, start: State, ticks: int, *, seed: int, stalls: float
+    plan: Plan,
+    params: list[RawParameters],
+    x: Array,
+    target: Array,
+    start: State,
+    ticks: int,
+    *,
+    seed: int,
+    stalls: float,
 ) -> list[State]:
     """Relax one held sample in the RTL, from arbitrary words in every link between stages.
 
@@ -116,7 +127,9 @@ def rtl_trajectory(
         rtl.close()
 
 
-def held_sample(net: Network, params: list[RawParameters], x: Array, target: Array) -> tuple[Relaxation[RawParameters], State]:
+def held_sample(
+    net: Network, params: list[RawParameters], x: Array, target: Array
+) -> tuple[Relaxation[RawParameters], State]:
     """Give the relaxation of a held sample in words, and its state at rest from textbook backpropagation."""
     model = Model(net, params)
     trace = model.textbook(x[None, :], target[None, :])

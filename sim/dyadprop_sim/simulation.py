@@ -92,7 +92,8 @@ class Simulation:
         fed = [np.ascontiguousarray(inputs.get(name, ()), dtype=np.uint64) for name in ports.inputs]
         taken = [np.zeros(outputs.get(name, 0), dtype=np.uint64) for name in ports.outputs]
         times = [np.zeros(len(words) if cycles is not None else 0, dtype=np.uint64) for words in taken]
-        assert not set(inputs) - set(ports.inputs) and not set(outputs) - set(ports.outputs)
+        assert not set(inputs) - set(ports.inputs)
+        assert not set(outputs) - set(ports.outputs)
 
         def chance(name: str) -> int:
             share = stalls if isinstance(stalls, (int, float)) else stalls.get(name, 0.0)
@@ -121,12 +122,19 @@ class Simulation:
             ctypes.c_uint64(patience),
         )
         if stuck:
-            missing = [f"{moved_in[k]} of {len(w)} words of {ports.inputs[k]} taken" for k, w in enumerate(fed) if moved_in[k] < len(w)]
+            missing = [
+                f"{moved_in[k]} of {len(w)} words of {ports.inputs[k]} taken"
+                for k, w in enumerate(fed)
+                if moved_in[k] < len(w)
+            ]
             missing += [
-                f"{moved_out[k]} of {len(w)} words of {ports.outputs[k]} given" for k, w in enumerate(taken) if moved_out[k] < len(w)
+                f"{moved_out[k]} of {len(w)} words of {ports.outputs[k]} given"
+                for k, w in enumerate(taken)
+                if moved_out[k] < len(w)
             ]
             raise DeviceTimeout(
-                f"the simulation made no progress for {patience} cycles (cycle {self.cycle}): {', '.join(missing)}; {self.describe()}"
+                f"the simulation made no progress for {patience} cycles (cycle {self.cycle}): "
+                f"{', '.join(missing)}; {self.describe()}"
             )
         if cycles is not None:
             cycles.update(zip(ports.outputs, times, strict=True))

@@ -1,5 +1,6 @@
 """The hardware description itself as a device: its RTL in a compiled simulation, a whole batch a call."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,18 @@ from dyadprop.operations import COUNTER_BITS, Operation
 from dyadprop.plan import DEFAULT_MULTIPLIERS, Plan, plan_network
 from dyadprop.widths import target_format
 from dyadprop.words import Counts, Part, WordDevice
-from dyadprop_hw.layouts import ControlKind, StageStatus, activation_token, control_token, sensitivity_token, target_token
+from dyadprop_hw.layouts import (
+    ControlKind,
+    StageStatus,
+    activation_token,
+    control_token,
+    sensitivity_token,
+    target_token,
+)
 from dyadprop_hw.network import DyadNetwork, control_data_bits
 from dyadprop_sim.library import BuildOptions, build_library
 from dyadprop_sim.open_network import OpenNetwork, network_streams
 from dyadprop_sim.simulation import DEFAULT_PATIENCE, Simulation, Words
-
 
 # Many designs that run briefly: compiled fast, checked hard.
 VERIFICATION = BuildOptions(optimize="-O0", assertions=True, random_start=True)
@@ -102,11 +109,14 @@ class NetworkSimulation:
     def run(self, inputs: dict[str, Words], outputs: dict[str, int], **options: Any) -> dict[str, Words]:
         """Run one transaction with fresh stalls (`Simulation.run`)."""
         self._seed += 1
-        return self.simulation.run(inputs, outputs, stalls=self.stalls, seed=self._seed, patience=self.patience, **options)
+        return self.simulation.run(
+            inputs, outputs, stalls=self.stalls, seed=self._seed, patience=self.patience, **options
+        )
 
-    def command(self, stage: int, operation: Operation, words: Any = 0) -> Words:
+    def command(self, stage: Any, operation: Operation, words: Any = 0) -> Words:
         """Make control words."""
-        return pack(self.control_token, kind=ControlKind.COMMAND.value, stage=stage, operation=operation, data=words)
+        kind: Any = ControlKind.COMMAND
+        return pack(self.control_token, kind=kind.value, stage=stage, operation=operation, data=words)
 
     def load(self, params: Sequence[RawParameters]) -> None:
         """Load weights and biases; returns when every stage has them."""
@@ -120,7 +130,9 @@ class NetworkSimulation:
         """Send commands that give no answer, then read all counters: their answer proves that the commands are done."""
         return [int(v) for v in self.control([], before or [])[0]]
 
-    def control(self, reads: list[tuple[int, Operation, int]], after: list[Words], cycles: Any = None) -> tuple[Ints, list[Ints]]:
+    def control(
+        self, reads: list[tuple[int, Operation, int]], after: list[Words], cycles: Any = None
+    ) -> tuple[Ints, list[Ints]]:
         """Read out, then send commands, then read all counters.
 
         Parameters
@@ -146,7 +158,7 @@ class NetworkSimulation:
         )["control_out"]
         values = unpack(self.control_token, "data", answer)
         bounds = np.cumsum([0, *counts])
-        answers = [values[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        answers = [values[a:b] for a, b in itertools.pairwise(bounds)]
         return values[bounds[-1] :], answers
 
     def stage_words(self, index: int, values: Ints, fraction_bits: int) -> RawParameters:
@@ -168,9 +180,11 @@ def describe_status(words: Sequence[int]) -> str:
     """Spell out the stages' status words."""
     text = []
     for index, word in enumerate(words, start=1):
-        fields = {name: (word >> field.offset) & ((1 << field.width) - 1) for name, field in data.Layout.cast(StageStatus)}
+        fields = {
+            name: (word >> field.offset) & ((1 << field.width) - 1) for name, field in data.Layout.cast(StageStatus)
+        }
         running = " and ".join(name for name in ("forward", "backward") if fields[name]) or "nothing"
-        text.append(f"stage {index} runs {running}, holds {fields['stored']} samples, {fields['waiting']} wait for their forward pass")
+        text.append(f"stage {index} runs {running}, holds {fields['stored']} samples, {fields['waiting']} of them wait")
     return "; ".join(text)
 
 
@@ -184,7 +198,8 @@ class VerilatorDevice(WordDevice):
     multipliers : int
         Budget under which lanes are shared out where the layers name none.
     stalls : float
-        Chance that a stream stalls in a cycle. Above 0 the design is built for verification instead of speed: links between stages are
+        Chance that a stream stalls in a cycle. Above 0 the design is built for verification instead of speed: links
+        between stages are
         open and stall too, assertions are kept, registers and memories hold random contents before reset.
     seed : int
         Of stalls and random contents.
@@ -283,7 +298,8 @@ class VerilatorDevice(WordDevice):
             },
             expected,
         )
-        # The first gradient word leaves when the last sample's gradients are written; accumulators are cleared behind the read-out.
+        # The first gradient word leaves when the last sample's gradients are written; accumulators are cleared behind
+        # the read-out.
         times: dict[str, Words] = {}
         clear = [rtl.command(stage.numbers.index, Operation.CLEAR) for stage in self.plan.stages]
         counters, sums = rtl.control(self._reads(Operation.READ_GRADIENT), clear, cycles=times)
@@ -310,5 +326,7 @@ def _number(name: str, value: Any, kind: Any, low: float, high: float) -> Any:
     except (TypeError, ValueError):
         number = None
     if number is None or not low <= number <= high:
-        raise RangeError(f"option {name} of device verilator is {value!r}; allowed are {kind.__name__} from {low} to {high}")
+        raise RangeError(
+            f"option {name} of device verilator is {value!r}; allowed are {kind.__name__} from {low} to {high}"
+        )
     return number

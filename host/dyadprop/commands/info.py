@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     }
     report.result(
         f"\n{net!r}\n"
-        f"{plan.interval} cycles a sample streaming; one sample alone: {plan.output_latency} cycles to its last output, "
+        f"{plan.interval} cycles a sample streaming; one alone: {plan.output_latency} cycles to its last output, "
         f"{plan.gradient_latency} to its last gradient\n"
         f"{plan.multipliers} multipliers of at most {args.multipliers}, {share:.1%} of their cycles useful; "
         f"{figures['memory_bits']:,} bits of memory; largest batch {net.max_batch}"

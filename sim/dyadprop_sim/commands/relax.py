@@ -1,6 +1,7 @@
 """Watch a network settle: from arbitrary register contents, tick by tick, to the textbook gradient.
 
-A sample is held at the input of a deep network whose links are full of random words. After tick l the activations of layer
+A sample is held at the input of a deep network whose links are full of random words. After tick l the activations of
+layer
 l must be right and stay right, after tick 2L - l + 1 its sensitivities, to the last bit. Exit code 1 if one is late.
 theorem.png, written to --out, shows tick against layer.
 """
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     for l in range(1, depth + 1):
         report.say(f"{l:5}  {activations[l - 1]:17} ({l})  {sensitivities[l - 1]:21} ({2 * depth - l + 1})")
     report.result(
-        f"{kind}: all exact after tick {max(*activations, *sensitivities)} of at most 2L = {2 * depth}, and nothing changed "
+        f"{kind}: all exact after tick {max(*activations, *sensitivities)} of at most 2L = {2 * depth}, unchanged "
         f"until tick {ticks}; {path}"
         if not late
         else f"{kind}: late: {', '.join(late)}; {path}"
@@ -81,4 +82,3 @@ def run(args: argparse.Namespace) -> int:
         }
     )
     return 1 if late else 0
-
