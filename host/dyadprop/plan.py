@@ -113,6 +113,12 @@ class StagePlan:
         return self.groups * self.backward_pitch
 
     @property
+    def banks(self) -> int:
+        """Vectors of deltas that each lane has room for: from its first word to the end of its pass a vector holds one."""
+        held = self.groups * self.lanes + timing.delta(self.numbers) + 1 + self.backward_cycles
+        return -(-held // self.tick)
+
+    @property
     def gradient_latency(self) -> int:
         """Cycles from the last sensitivity accepted to the last gradient written, in an idle stage."""
         return self.load_latency + timing.ISSUE + self.groups * self.numbers.columns + self.lanes - 1 + timing.GRADIENT
@@ -140,7 +146,7 @@ class StagePlan:
         return {
             "weights": self.lanes * self.words * n.weight.width,
             "gradients": self.lanes * self.words * n.gradient_bits,
-            "deltas": self.lanes * 2 * self.groups * n.sensitivity.width,
+            "deltas": self.lanes * self.banks * self.groups * n.sensitivity.width,
             "samples": self.samples * n.inputs * n.input.width,
             "outputs": self.output_vectors * n.outputs * (n.output.width + 1),
             "sensitivities": self.sensitivity_vectors * n.inputs * token if n.has_sensitivity else 0,

@@ -76,7 +76,7 @@ class BackwardPass(wiring.Component):
         column = Signal(range(pitch))
         group = Signal(range(groups))
         address = Signal(range(groups * columns + columns))
-        bank = Signal()
+        bank = Signal(range(self.shape.deltas))
         group_end = group == groups - 1
         bias = column == columns - 1
         m.d.comb += [
@@ -89,7 +89,7 @@ class BackwardPass(wiring.Component):
             with m.If(group_end):
                 m.d.sync += [group.eq(0), column.eq(column + 1), address.eq(column + 1)]
         with m.If(self.end):
-            m.d.sync += [self.busy.eq(0), column.eq(0), address.eq(0), bank.eq(~bank)]
+            m.d.sync += [self.busy.eq(0), column.eq(0), address.eq(0), bank.eq(self.shape.next_bank(bank))]
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
 
@@ -102,7 +102,7 @@ class BackwardPass(wiring.Component):
             show.last.eq(group_end),
             show.bias.eq(bias),
             show.address.eq(address),
-            show.delta.eq(Mux(bank, groups, 0) + group),
+            show.delta.eq(bank + group),
         ]
         register_wave(m, show, show_q1)
         out = Signal(self.shape.backward)

@@ -12,7 +12,7 @@ from dyadprop_hw.layouts import register_wave, sensitivity_token
 
 
 class DeltaLoader(wiring.Component):
-    """Multiply sensitivities by their slopes and send the deltas down the lanes, into one of two banks.
+    """Multiply sensitivities by their slopes and send the deltas down the lanes, into one of `StagePlan.banks` banks.
 
     Parameters
     ----------
@@ -62,15 +62,15 @@ class DeltaLoader(wiring.Component):
         """Accept, multiply, count into lanes."""
         m = Module()
         numbers, lanes, groups = self.shape.numbers, self.shape.lanes, self.shape.groups
-        rows = lanes * groups
+        rows, banks = lanes * groups, self.shape.plan.banks
         token = self.sensitivity_in
-        claimed = Signal(range(3))
-        whole = Signal(range(3))
+        claimed = Signal(range(banks + 1))
+        whole = Signal(range(banks + 1))
 
         # Accepting side: a vector claims a bank with its first word; rows that do not exist follow by themselves.
         entry = Signal(range(rows))
         exists = entry < numbers.outputs
-        room = (entry != 0) | (claimed != 2)
+        room = (entry != 0) | (claimed != banks)
         step = room & (token.valid | ~exists)
         m.d.comb += token.ready.eq(room & exists)
         with m.If(step):
@@ -91,19 +91,19 @@ class DeltaLoader(wiring.Component):
         lane = Signal(range(lanes), init=lanes - 1)
         group = Signal(range(groups))
         left = Signal(range(rows))
-        bank = Signal()
+        bank = Signal(range(self.shape.deltas))
         last = valid & (left == rows - 1)
         with m.If(valid):
             m.d.sync += [left.eq(Mux(last, 0, left + 1)), lane.eq(lane - 1)]
             with m.If(lane == 0):
                 m.d.sync += [lane.eq(lanes - 1), group.eq(Mux(last, 0, group + 1))]
         with m.If(last):
-            m.d.sync += bank.eq(~bank)
+            m.d.sync += bank.eq(self.shape.next_bank(bank))
         out = Signal(self.shape.delta)
         m.d.comb += [
             out.valid.eq(valid),
             out.lane.eq(lane),
-            out.delta.eq(Mux(bank, groups, 0) + group),
+            out.delta.eq(bank + group),
             out.value.eq(Mux(left < numbers.outputs, delta.delta, 0)),
         ]
         register_wave(m, out, self.wave)

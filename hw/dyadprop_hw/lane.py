@@ -25,6 +25,8 @@ class LaneShape:
     lanes, groups, words : int
         ``P``; row groups ``R = ceil(n_out / P)``, lane ``p`` holds the rows ``r P + P - 1 - p``; ``R * (n_in + 1)``
         weights and as many gradient accumulators a lane.
+    deltas : int
+        Deltas a lane: ``R`` for each of `StagePlan.banks` vectors.
     partial_bits : int
         Width of the chain that carries partial sums and read-outs.
     """
@@ -36,7 +38,8 @@ class LaneShape:
         self.groups = plan.groups
         self.words = plan.words
         address_bits = max(1, (self.words - 1).bit_length())
-        delta_bits = (2 * self.groups - 1).bit_length()  # two banks
+        self.deltas = plan.banks * plan.groups
+        delta_bits = max(1, (self.deltas - 1).bit_length())
         lane_bits = max(1, (self.lanes - 1).bit_length())
         self.forward = forward_wave(numbers.operand_bits, numbers.weight.width, address_bits, lane_bits)
         self.backward = backward_wave(numbers.operand_bits, address_bits, delta_bits, lane_bits)
@@ -46,6 +49,10 @@ class LaneShape:
         self.partial_bits = max(
             numbers.gradient_bits, numbers.weight.width, numbers.sensitivity_sum_bits if numbers.has_sensitivity else 0
         )
+
+    def next_bank(self, base: Any) -> Any:
+        """Give the address of the first delta in the bank behind the one that begins at ``base``."""
+        return Mux(base == self.deltas - self.groups, 0, base + self.groups)
 
 
 class Lane(wiring.Component):
@@ -81,7 +88,7 @@ class Lane(wiring.Component):
     -----
     Multipliers: 2, and 1 more with a sensitivity pass. Memory: ``R (n_in + 1)`` weights (two readers; the writer
     shares the forward
-    reader's address, as the two never act together) and as many gradients (one reader, one writer), ``2 R`` deltas.
+    reader's address, as the two never act together) and as many gradients (one reader, one writer), ``B R`` deltas (`StagePlan.banks`).
     A gradient written by one wave is seen by reads that start ``GRADIENT_LATENCY`` cycles later or more; the stage
     keeps that distance.
     """
@@ -138,7 +145,7 @@ class Lane(wiring.Component):
             shape=signed(numbers.gradient_bits), depth=self.shape.words, init=[]
         )
         m.submodules.deltas = deltas = Memory(
-            shape=signed(numbers.sensitivity.width), depth=2 * self.shape.groups, init=[]
+            shape=signed(numbers.sensitivity.width), depth=self.shape.deltas, init=[]
         )
         weight_write = weights.write_port()
         weight_forward = weights.read_port()
