@@ -1,0 +1,1 @@
+"""One bench a block; see `dyadprop_sim.benches`."""
