@@ -183,14 +183,14 @@ class Plan:
         seed = timing.QUEUE + 1 + timing.REQUANTIZE + timing.QUEUE
         if self.net.cost != "softmax_cross_entropy":
             return seed
-        return seed + 2 * self.net.outputs + timing.SOFTMAX_OVERHEAD + timing.DIVIDE
+        return seed + 2 * self.net.outputs + timing.SOFTMAX_SUM + timing.DIVIDE + timing.QUEUE
 
     @property
     def head_interval(self) -> int:
         """Cycles a sample in the cost head."""
         if self.net.cost != "softmax_cross_entropy":
             return self.net.outputs
-        return 3 * self.net.outputs + timing.SOFTMAX_OVERHEAD + timing.DIVIDE
+        return 3 * self.net.outputs + timing.SOFTMAX_SUM + timing.DIVIDE
 
     @property
     def interval(self) -> int:

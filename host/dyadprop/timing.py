@@ -13,8 +13,11 @@ ISSUE = 2  # column shown to the sample memory -> wave at lane 0
 RESULT = 6  # a row's last column at a lane -> its result leaves that lane
 PARTIAL = 4  # backward wave at a lane -> its partial sum leaves that lane
 GRADIENT = 5  # backward wave at a lane -> a read sees the new gradient
+WEIGHT_STEP = 5  # gradient -> new weight and residual
+UPDATE = GRADIENT + WEIGHT_STEP  # backward wave that steps at a lane -> a read sees the new weight and the residual
+SATURATED = UPDATE  # the same -> its count of limited weights leaves that lane
 DIVIDE = 17  # softmax: numerator -> probability
-SOFTMAX_OVERHEAD = 12
+SOFTMAX_SUM = 2 + TABLE_LOOKUP + 1  # the last logit shown to the memory -> exponentials summed, dividing starts
 
 
 def activation(name: str) -> int:

@@ -88,7 +88,7 @@ class Softmax(wiring.Component):
 
     Notes
     -----
-    Three passes: collect and find the largest; exponentials and their sum; divide. ``3 n_L + SOFTMAX_OVERHEAD +
+    Three passes: collect and find the largest; exponentials and their sum; divide. ``3 n_L + SOFTMAX_SUM +
     DIVIDE`` cycles a vector, no multiplier.
     """
 
@@ -137,7 +137,7 @@ class Softmax(wiring.Component):
             exp_read.addr.eq(position),
         ]
         exponent_stb, divide_stb = Signal(), Signal()
-        exponent_stages = 2 + TableLookup.LATENCY
+        exponent_stages = timing.SOFTMAX_SUM - 1
         drained = Signal(range(max(exponent_stages, timing.DIVIDE) + 1))
         with m.FSM():
             with m.State("COLLECT"):
