@@ -9,6 +9,7 @@ from cocotb.clock import Clock
 from cocotb.simtime import get_sim_time
 from cocotb.triggers import RisingEdge
 
+from dyadprop.plan import StagePlan
 from dyadprop_sim.benches.checker import Checker
 from dyadprop_sim.benches.pipes import PipeDriver, PipeMonitor
 from dyadprop_sim.benches.ports import Port
@@ -162,3 +163,25 @@ class Testbench:
         assert counts == compared, f"compared {counts}, expected {compared}"
         assert any(counts.values()), "nothing was compared"
         cocotb.log.info("compared %s", counts)
+
+
+def fill_missing_rows(dut: Any, path: str, plan: StagePlan, rng: random.Random) -> None:
+    """Give a stage's weights of rows that do not exist random values, where the simulator would start them with X.
+
+    Nobody ever writes them. Their deltas are zero, so they add nothing, whatever they are; but zero times X is X in Verilog.
+    """
+    if not cocotb.SIM_NAME.startswith("Icarus"):
+        return
+    n = plan.numbers
+    missing = range(n.outputs, plan.groups * plan.lanes)
+    signals = dict(inside(dut, path)) if missing else {}
+    for row in missing:
+        weights = signals[f"{path}.lane_{plan.lanes - 1 - row % plan.lanes}.weights"]
+        for column in range(n.columns):
+            weights[row // plan.lanes * n.columns + column].value = rng.getrandbits(n.weight.width)
+
+
+def inside(dut: Any, path: str) -> list[tuple[str, Any]]:
+    """List the internal signals below a path that the build made public, by their names."""
+    names = [(handle._name.strip().removeprefix("\\"), handle) for handle in dut]
+    return [(name, handle) for name, handle in names if name.startswith(f"{path}.")]

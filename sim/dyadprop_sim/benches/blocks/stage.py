@@ -4,7 +4,6 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from amaranth.hdl import Signal, unsigned
 from cocotb.triggers import RisingEdge
 
 from dyadprop import timing
@@ -17,14 +16,14 @@ from dyadprop_hw.stage import Stage
 from dyadprop_sim import arithmetic
 from dyadprop_sim.benches.control import ControlHost, draw_words, items
 from dyadprop_sim.benches.numbers import make_numbers
-from dyadprop_sim.benches.testbench import Testbench
+from dyadprop_sim.benches.testbench import Testbench, fill_missing_rows, inside
 from dyadprop_sim.benches.variants import Variants, named
 
 DATA_BITS = 40
 
 PLANS = {
     # name: numbers, lanes, samples, output vectors, sensitivity vectors
-    "tanh": StagePlan(make_numbers("tanh", inputs=3, outputs=4, output=Q(2, 6), index=2), 2, 8, 5, 5),
+    "tanh": StagePlan(make_numbers("tanh", inputs=3, outputs=5, output=Q(2, 6), index=2), 2, 8, 5, 5),
     "first": StagePlan(make_numbers("relu", inputs=2, outputs=5, has_sensitivity=False), 3, 2, 1, 1),
     "tiny": StagePlan(make_numbers("identity", inputs=1, outputs=1, index=3), 1, 9, 6, 9),
     "narrow": StagePlan(make_numbers("leaky_relu", inputs=5, outputs=3), 1, 1, 1, 1),
@@ -109,6 +108,7 @@ class StageBench(Testbench):
         if n.has_sensitivity:
             token = sensitivity_token(n.input_sensitivity, n.input)
             self.sensitivities, self.sensitivity_times = self.checked("sensitivity_out", token)
+        fill_missing_rows(dut, f"{variant}_", self.plan, self.rng)
         self.status = self.port("status", StageStatus)
         self.sent = {"control_out": 0, "activation_out": 0, "sensitivity_out": 0}
 
@@ -197,7 +197,7 @@ async def latencies(dut: Any, variant: str, seed: int) -> None:
     bench = StageBench(dut, variant, seed, stalls=False)
     plan, n = bench.plan, bench.numbers
     writes = [
-        handle for name, handle in inside(dut, variant) if name.endswith(f"lane_{plan.lanes - 1}.gradient_write__en")
+        handle for name, handle in inside(dut, f"{variant}_") if name.endswith(f"lane_{plan.lanes - 1}.gradient_write__en")
     ]
     assert len(writes) == 1
     busy: list[int] = []
@@ -277,9 +277,3 @@ async def tick(dut: Any, variant: str, seed: int) -> None:
     assert all(cycles == [plan.tick] * 3 for cycles in intervals.values()), (
         f"measured {intervals}, predicted {plan.tick}"
     )
-
-
-def inside(dut: Any, variant: str) -> list[tuple[str, Any]]:
-    """List the internal signals of a variant that the build made public."""
-    names = [(handle._name.strip().removeprefix("\\"), handle) for handle in dut]
-    return [(name, handle) for name, handle in names if name.startswith(f"{variant}_.")]
