@@ -79,7 +79,7 @@ class SampleMemory(wiring.Component):
         """Build the ring of places."""
         m = Module()
         inputs, words = self.numbers.inputs, self.depth * self.numbers.inputs
-        m.submodules.memory = memory = Memory(shape=Fixed(self.numbers.input), depth=words, init=[])
+        m.submodules.words = memory = Memory(shape=Fixed(self.numbers.input), depth=words, init=[])
         write = memory.write_port()
         forward_read = memory.read_port()
         backward_read = memory.read_port()
