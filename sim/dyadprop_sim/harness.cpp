@@ -2,7 +2,8 @@
 // along its open links, each with its own random stalls. One call a batch; Python never sees a cycle.
 //
 // The build puts in front of this file: `Top` (the verilated class), `kInputs`, `kOutputs`, `kLinks`, and for stream k
-//   set_input(top, k, valid, payload), input_ready(top, k), set_ready(top, k, ready), output_valid(top, k), output_payload(top, k).
+//   set_input(top, k, valid, payload), input_ready(top, k), set_ready(top, k, ready), output_valid(top, k), output_payload(top, k),
+// and set_selector(top, value), read_status(top, words).
 // Link k joins output stream kOutputs + k to input stream kInputs + k: a queue in this file, in which tokens can be placed, changed and seen.
 
 #include <cstdint>
@@ -64,13 +65,15 @@ void clock_edge(Context* c) {
 extern "C" {
 
 // randomize: registers and memories start with random contents (builds with --x-initial unique).
-void* dyad_create(uint64_t seed, int randomize) {
+// select: the value of the selector port, if the design has one.
+void* dyad_create(uint64_t seed, int randomize, uint64_t select) {
     Context* c = new Context();
     c->verilated.randReset(randomize ? 2 : 0);
     c->verilated.randSeed(static_cast<int>(seed & 0x7fffffff) + 1);
     delete c->top;
     c->top = new Top(&c->verilated);
     c->top->clk = 0;
+    set_selector(c->top, select);
     for (int k = 0; k < kInputs + kLinks; k++) set_input(c->top, k, 0, 0);
     for (int k = 0; k < kOutputs + kLinks; k++) set_ready(c->top, k, 0);
     c->top->rst = 1;

@@ -37,12 +37,15 @@ class Ports:
         Output stream and the input stream that the harness feeds from it.
     status : tuple of str
         Plain output ports that the harness reads for messages.
+    selector : str
+        A plain input port that holds one value for as long as a simulation lives; empty: none.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     links: tuple[tuple[str, str], ...] = ()
     status: tuple[str, ...] = ()
+    selector: str = ""
 
     @property
     def input_names(self) -> list[str]:
@@ -90,7 +93,7 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     key : str
         Everything that decides the design besides the gateware's own source, which is added here.
     make_top : callable
-        Returns the Amaranth component; called only when a build is needed.
+        Returns the Amaranth component, or Verilog with a module ``top``; called only when a build is needed.
     ports : Ports
     options : BuildOptions, optional
 
@@ -115,7 +118,9 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     progress = _Progress(what)
     try:
         progress("elaborating")
-        (work / "top.v").write_text(emit_verilog(make_top(), forget=options.random_start))
+        top = make_top()
+        text = top if isinstance(top, str) else emit_verilog(top, forget=options.random_start)
+        (work / "top.v").write_text(text)
         progress("verilating")
         _run(
             work,
@@ -194,6 +199,7 @@ def _forget(design: str) -> str:
 def _library_source(folder: Path, ports: Ports) -> str:
     """Put the verilated sources, the port access and the harness into one translation unit: headers are read once."""
     sources = sorted(path for path in folder.glob("Top*.cpp"))
+    select = f"t->{ports.selector} = value;" if ports.selector else ""
     lines = [f'#include "obj/{path.name}"' for path in sources]
     lines += [
         f"constexpr int kInputs = {len(ports.inputs)}, kOutputs = {len(ports.outputs)}, kLinks = {len(ports.links)};",
@@ -215,6 +221,7 @@ def _library_source(folder: Path, ports: Ports) -> str:
         "static inline uint64_t output_payload(Top* t, int k) { switch (k) {",
         *(f"case {k}: return t->{_c(name)}payload;" for k, name in enumerate(ports.output_names)),
         "} return 0; }",
+        f"static inline void set_selector(Top* t, uint64_t value) {{ {select} }}",
         "static inline void read_status(Top* t, uint64_t* words) {",
         *(f"words[{k}] = t->{name.replace('__', '___05F')};" for k, name in enumerate(ports.status)),
         "}",

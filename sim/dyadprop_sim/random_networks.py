@@ -73,10 +73,13 @@ def random_case(
     if layers is None:
         layers = int(rng.integers(1, 6))
     net = _network(rng, kind, layers, max_width, batch)
-    params, x, targets = {"realistic": _realistic, "uniform": _uniform, "extremes": _extremes, "ties": _ties}[kind](
-        rng, net, batch
-    )
-    return Case(net, params, x, targets, kind)
+    return draw_words(rng, net, kind, batch)
+
+
+def draw_words(rng: np.random.Generator, net: Network, kind: str, batch: int) -> Case:
+    """Draw parameters and a batch for a network that is there already."""
+    draw = {"realistic": _realistic, "uniform": _uniform, "extremes": _extremes, "ties": _ties}[kind]
+    return Case(net, *draw(rng, net, batch), kind)
 
 
 def _network(rng: np.random.Generator, kind: str, layers: int, max_width: int, batch: int) -> Network:

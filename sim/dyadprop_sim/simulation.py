@@ -29,9 +29,11 @@ class Simulation:
         Of random register and memory contents.
     randomize : bool
         Start from them (needs ``BuildOptions.random_start``); reset is applied afterwards in each case.
+    select : int
+        Value of the design's selector port, if it has one.
     """
 
-    def __init__(self, path: Path, ports: Ports, *, seed: int = 0, randomize: bool = False) -> None:
+    def __init__(self, path: Path, ports: Ports, *, seed: int = 0, randomize: bool = False, select: int = 0) -> None:
         self.ports = ports
         library = ctypes.CDLL(str(path))
         library.dyad_create.restype = ctypes.c_void_p
@@ -40,7 +42,7 @@ class Simulation:
         library.dyad_link_seen.restype = ctypes.c_uint64
         self._library = library
         self._handle: ctypes.c_void_p | None = ctypes.c_void_p(
-            library.dyad_create(ctypes.c_uint64(seed), ctypes.c_int(randomize))
+            library.dyad_create(ctypes.c_uint64(seed), ctypes.c_int(randomize), ctypes.c_uint64(select))
         )
 
     @property

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,10 @@ class NetworkSimulation:
         Chance that a stream stalls in a cycle, on every stream.
     patience : int
         Cycles without progress that count as stuck.
+    verilog : str
+        A module ``top`` with the network's ports, to be simulated instead of the RTL: exported, or made by synthesis.
+    selector : str
+        Its selector port (`Ports.selector`).
     """
 
     def __init__(
@@ -77,6 +82,8 @@ class NetworkSimulation:
         seed: int = 0,
         stalls: float = 0.0,
         patience: int = DEFAULT_PATIENCE,
+        verilog: str = "",
+        selector: str = "",
     ) -> None:
         net = plan.net
         last = net.layer_formats(len(net.layers))
@@ -87,19 +94,27 @@ class NetworkSimulation:
         self.output_token = activation_token(last.activation)
         self.control_token = control_token(control_data_bits(plan))
         self.input_sensitivity_token = sensitivity_token(net.formats.sensitivity, net.formats.activation)
-        self.ports = network_streams(plan, open_links=open_links)
-        path = build_library(
+        self.ports = replace(network_streams(plan, open_links=open_links), selector=selector)
+        self._path = build_library(
             f"{'-'.join(map(str, net.widths))}, lanes {'/'.join(map(str, plan.lanes))}",
-            f"{'open' if open_links else 'closed'} {net.hash} {plan.stages!r}",
-            lambda: OpenNetwork(plan) if open_links else DyadNetwork(plan),
+            f"{'open' if open_links else 'closed'} {net.hash} {plan.stages!r} {verilog}",
+            lambda: verilog or (OpenNetwork(plan) if open_links else DyadNetwork(plan)),
             self.ports,
             options,
         )
-        random_start = options is not None and options.random_start
-        self.simulation = Simulation(path, self.ports, seed=seed, randomize=random_start)
+        self._random_start = options is not None and options.random_start
         self.stalls = stalls
         self.patience = patience
+        self.simulation = self._start(seed, 0)
+
+    def restart(self, *, seed: int = 0, select: int = 0) -> None:
+        """Begin again from (random contents and) reset, with another value at the selector port."""
+        self.simulation.close()
+        self.simulation = self._start(seed, select)
+
+    def _start(self, seed: int, select: int) -> Simulation:
         self._seed = seed
+        return Simulation(self._path, self.ports, seed=seed, randomize=self._random_start, select=select)
 
     def link_tokens(self, layer: int) -> tuple[data.StructLayout, data.StructLayout]:
         """Give the layouts of the tokens between stage ``layer`` and its upper neighbour: activation, sensitivity."""
