@@ -3,6 +3,7 @@
 Describe a network, open a device, train: see README.md. What each bit must be stands in docs/arithmetic.md.
 """
 
+from dyadprop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from dyadprop.device import Device, DeviceInfo, SaturationWarning, devices
 from dyadprop.device import open_device as open
 from dyadprop.errors import (
@@ -19,11 +20,12 @@ from dyadprop.errors import (
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
-from dyadprop.results import RawResult, Result, Saturation, Stats
+from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult
 
 __all__ = [
     "BuildError",
     "CapacityError",
+    "Checkpoint",
     "Dense",
     "Device",
     "DeviceInfo",
@@ -35,17 +37,22 @@ __all__ = [
     "Network",
     "NetworkMismatch",
     "Parameters",
+    "Position",
     "Q",
     "RangeError",
     "RawParameters",
     "RawResult",
+    "RawTraining",
     "Result",
     "Saturation",
     "SaturationWarning",
     "ShapeError",
     "Stats",
+    "TrainResult",
     "devices",
+    "load_checkpoint",
     "load_parameters",
     "open",
+    "save_checkpoint",
     "save_parameters",
 ]

@@ -39,3 +39,10 @@ def finite_array(what: str, values: npt.ArrayLike, shape: tuple[int | None, ...]
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise RangeError(f"{what} is {result[where]} at index {where}; every entry must be finite")
     return result
+
+
+def whole_number(what: str, value: object, low: int, high: int) -> int:
+    """Return ``value`` as an int, or raise RangeError unless it is a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        raise RangeError(f"{what} is {value!r}; allowed are whole numbers from {low} to {high}")
+    return int(value)

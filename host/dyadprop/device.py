@@ -10,18 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl
 
 import numpy as np
 import numpy.typing as npt
 
-from dyadprop.checks import finite_array
+from dyadprop.checkpoints import Checkpoint
+from dyadprop.checks import finite_array, whole_number
 from dyadprop.costs import real_targets
+from dyadprop.course import CHUNK, WHOLE, Course
 from dyadprop.errors import DeviceLost, DyadpropError, RangeError, ShapeError
 from dyadprop.formats import Floats
-from dyadprop.network import Network, Parameters
-from dyadprop.results import Result, Saturation
+from dyadprop.network import Network, Parameters, RawParameters, check_same_network
+from dyadprop.rates import Rate, nearest_rate
+from dyadprop.results import FIRST, Position, RawTraining, Result, Saturation, Stats, TrainResult
 
 ON_SATURATION = ("count", "warn", "raise")
 ENTRY_POINT_GROUP = "dyadprop.devices"
@@ -67,6 +70,24 @@ class DeviceInfo:
     lanes: tuple[int, ...]
     max_batch: int
     protocol: int = 0
+
+
+class Trained(NamedTuple):
+    """What a backing answers to whole batches of training.
+
+    Attributes
+    ----------
+    outputs : float64 array (samples, n_L)
+    costs : list of float
+        Of each batch, summed over its samples.
+    raw : RawTraining or None
+    stats : Stats
+    """
+
+    outputs: Floats
+    costs: list[float]
+    raw: RawTraining | None
+    stats: Stats
 
 
 class Device(ABC):
@@ -122,6 +143,21 @@ class Device(ABC):
     @abstractmethod
     def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
         """Answer checked inputs and seeds; undo ``scale`` in gradients and input gradients."""
+
+    def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
+        """Learn from checked samples in their order; only the last batch may be shorter."""
+        raise DyadpropError(f"device {self.kind!r} cannot learn on its own; take its gradients and step on the host")
+
+    def _check_rate(self, rate: Rate, batch_size: int) -> None:  # noqa: B027 - real numbers take every rate
+        """Raise RangeError unless steps of that rate can be taken."""
+
+    def _residuals(self) -> list[RawParameters]:
+        """Give what steps left in the accumulators; nothing where numbers are real."""
+        return []
+
+    def _resume(self, params: list[Parameters], residuals: list[RawParameters]) -> None:
+        """Take parameters and residuals of a checkpoint that fits this device."""
+        raise DyadpropError(f"device {self.kind!r} cannot learn on its own, so it has nothing to resume")
 
     def _close(self) -> None:  # noqa: B027 - most devices hold nothing that must be given back
         """Give back what is held."""
@@ -215,6 +251,120 @@ class Device(ABC):
         factor = self._auto_scale(seeds) if scale == "auto" else _power_of_two(scale)
         return self._timed(lambda: self._vjp(inputs, seeds, factor))
 
+    def train(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        learning_rate: float = 2**-6,
+        batch_size: int = 1,
+        epochs: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+        *,
+        start: Position = FIRST,
+    ) -> TrainResult:
+        """Learn on the device: gradients and steps stay on it (lossless SGD, docs/arithmetic.md, section 8).
+
+        Parameters
+        ----------
+        x : array (samples, n_0)
+        y : array (samples, n_L), or integer labels (samples,) for the cross-entropies
+        learning_rate : float
+            A step is ``learning_rate`` times the gradient *summed* over the batch. The nearest ``m / 256 * 2^-k`` with
+            ``m`` from 129 to 256 is used, on every device.
+        batch_size : int
+            Samples a step, 1 to ``net.max_batch``; the last step of an epoch takes what is left.
+        epochs : int
+            Of the whole run.
+        shuffle : bool
+            Present the samples of an epoch in an order that ``seed`` and the epoch's number decide, and nothing else.
+        seed : int
+        start : Position
+            Where the run goes on: the ``position`` of an earlier result of the same run, or of a checkpoint.
+
+        Returns
+        -------
+        TrainResult
+
+        Raises
+        ------
+        ShapeError, RangeError
+            Before anything is done.
+        """
+        course = self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, WHOLE)
+        return TrainResult.join(list(self._walk(course, stacklevel=5)))
+
+    def train_iter(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        learning_rate: float = 2**-6,
+        batch_size: int = 1,
+        epochs: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+        *,
+        start: Position = FIRST,
+        chunk: int = CHUNK,
+    ) -> Iterator[TrainResult]:
+        """Learn as `train` does, and give results as they come.
+
+        Parameters
+        ----------
+        x, y, learning_rate, batch_size, epochs, shuffle, seed, start
+            As of `train`.
+        chunk : int
+            Samples a result, about: whole batches of one epoch, at least one. The device never waits within them.
+
+        Yields
+        ------
+        TrainResult
+            Of consecutive parts of the run. Between two of them the device can be used for anything; a run that is
+            not taken to its end stops behind the last result.
+
+        Raises
+        ------
+        ShapeError, RangeError
+            Before anything is done.
+        """
+        whole_number("chunk", chunk, 1, WHOLE)
+        return self._walk(
+            self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, chunk), stacklevel=4
+        )
+
+    def checkpoint(self, position: Position = FIRST) -> Checkpoint:
+        """Read back everything that learning goes on from: parameters and residuals, to the last bit.
+
+        Parameters
+        ----------
+        position : Position
+            Where the run stands (``result.position``); kept in the checkpoint.
+        """
+        with self._call():
+            return Checkpoint(self.net.hash, self._parameters(), self._residuals(), position)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Put the device where a checkpoint was taken: a run that goes on from there is the uninterrupted one.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+            Of the same network; of a device with words for a device with words.
+
+        Raises
+        ------
+        NetworkMismatch
+            If it belongs to another network.
+        ShapeError, RangeError
+            If it does not fit this kind of device.
+        """
+        check_same_network("checkpoint", checkpoint.network, self.net)
+        params = self.net.check_parameters(checkpoint.parameters)
+        self._check_checkpoint(params, checkpoint.residuals)
+        with self._call(needs_parameters=False):
+            self._resume(params, checkpoint.residuals)
+            self._loaded = True
+
     def close(self) -> None:
         """Give the device back; a second call does nothing."""
         with self._lock:
@@ -264,6 +414,51 @@ class Device(ABC):
         result.stats.seconds = time.perf_counter() - start
         self._tell(result.stats.saturations, stacklevel=4)
         return result
+
+    def _course(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        learning_rate: float,
+        batch_size: int,
+        epochs: int,
+        shuffle: bool,
+        seed: int,
+        start: Position,
+        chunk: int,
+    ) -> Course:
+        inputs = finite_array("inputs x", x, (None, self.net.inputs))
+        targets = real_targets(self.net, y, len(inputs))
+        rate = nearest_rate(learning_rate)
+        size = whole_number("batch_size", batch_size, 1, self.net.max_batch)
+        self._check_rate(rate, size)
+        return Course(inputs, targets, rate, size, epochs, shuffle, seed, start, chunk)
+
+    def _walk(self, course: Course, *, stacklevel: int) -> Iterator[TrainResult]:
+        for part in course.parts():
+            begin = time.perf_counter()
+            # The lock is held for a part and not for the run: whoever takes the results may never come back.
+            with self._call():
+                trained = self._train(course.x[part.order], course.y[part.order], course.batch_size, course.rate)
+            trained.stats.seconds = time.perf_counter() - begin
+            self._tell(trained.stats.saturations, stacklevel=stacklevel)
+            yield TrainResult(
+                outputs=trained.outputs,
+                order=part.order,
+                costs=np.array(trained.costs),
+                epochs=np.full(len(trained.costs), part.epoch),
+                learning_rate=course.rate.value,
+                position=part.next,
+                raw=trained.raw,
+                stats=trained.stats,
+            )
+
+    def _check_checkpoint(self, params: list[Parameters], residuals: list[RawParameters]) -> None:
+        if residuals:
+            raise RangeError(
+                f"checkpoint holds residuals of words, which device {self.kind!r} has not; "
+                "load(checkpoint.parameters) starts from its words"
+            )
 
     def _tell(self, saturations: list[Saturation], *, stacklevel: int) -> None:
         if not saturations or self._on_saturation == "count":

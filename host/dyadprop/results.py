@@ -1,8 +1,11 @@
 """What a device answers: results, their raw integers, and statistics."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+import numpy as np
 
 from dyadprop.formats import Floats, Ints, Q
 from dyadprop.network import Parameters, RawParameters
@@ -115,6 +118,117 @@ class Result:
     inputs: Floats | None
     raw: RawResult | None
     stats: Stats
+
+
+class Position(NamedTuple):
+    """A place in a training run: the batch that comes next.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    batch : int
+        Within the epoch, from 0.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+
+
+FIRST = Position()
+
+
+class RawTraining(NamedTuple):
+    """What a training run answers as integers, exactly as the device gives it.
+
+    Attributes
+    ----------
+    outputs : int64 array (presented, n_L)
+    output_format : Q
+    costs : list of int or None
+        Exact cost of each batch for ``squared_error``; None for the cross-entropies.
+    cost_fraction_bits : int
+    """
+
+    outputs: Ints
+    output_format: Q
+    costs: list[int] | None
+    cost_fraction_bits: int
+
+
+@dataclass
+class TrainResult:
+    """Outputs and costs of a training run, or of a part of it; the parameters stay on the device.
+
+    Attributes
+    ----------
+    outputs : float64 array (presented, n_L)
+        In the order in which the samples were presented; of the parameters before the step that each took part in.
+    order : int64 array (presented,)
+        Which sample was presented.
+    costs : float64 array (batches,)
+        Cost of each batch, summed over its samples.
+    epochs : int64 array (batches,)
+        Epoch of each batch.
+    learning_rate : float
+        The one that was used: the nearest to the one asked for that a device can take.
+    position : Position
+        Where the run goes on: ``start`` of the next call.
+    raw : RawTraining or None
+        The same as integers; None on ``float``.
+    stats : Stats
+    """
+
+    outputs: Floats
+    order: Ints
+    costs: Floats
+    epochs: Ints
+    learning_rate: float
+    position: Position
+    raw: RawTraining | None
+    stats: Stats
+
+    @property
+    def cost(self) -> float:
+        """Sum of all batches' costs."""
+        return math.fsum(self.costs)
+
+    @property
+    def epoch_costs(self) -> dict[int, float]:
+        """Sum of the costs a sample saw in each epoch, by the epoch's number."""
+        return {int(epoch): math.fsum(self.costs[self.epochs == epoch]) for epoch in np.unique(self.epochs)}
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Put the parts of one run together, at least one, in their order."""
+        last = parts[-1]
+        raw = None
+        if last.raw is not None:
+            raws = [part.raw for part in parts if part.raw is not None]
+            raw = last.raw._replace(
+                outputs=np.concatenate([entry.outputs for entry in raws]),
+                costs=None if last.raw.costs is None else [cost for entry in raws for cost in entry.costs or ()],
+            )
+        return cls(
+            outputs=np.concatenate([part.outputs for part in parts]),
+            order=np.concatenate([part.order for part in parts]),
+            costs=np.concatenate([part.costs for part in parts]),
+            epochs=np.concatenate([part.epochs for part in parts]),
+            learning_rate=last.learning_rate,
+            position=last.position,
+            raw=raw,
+            stats=sum_stats([part.stats for part in parts]),
+        )
+
+
+def sum_stats(parts: Sequence[Stats]) -> Stats:
+    """Add up the figures of several calls, at least one; the scale is the last one's."""
+    counted = ("samples", "ticks", "cycles", "transfer_cycles", "retries", "bytes", "seconds", "device_seconds")
+    return Stats(
+        **{name: sum(getattr(part, name) for part in parts) for name in counted},
+        saturations=saturation_list(((s.stage, s.signal), s.count) for part in parts for s in part.saturations),
+        scale=parts[-1].scale,
+    )
 
 
 def saturation_list(counts: Iterable[tuple[tuple[int, str], int]]) -> list[Saturation]:

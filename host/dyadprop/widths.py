@@ -108,6 +108,20 @@ class StageNumbers:
         """Bits of a gradient accumulator: exact for ``max_batch`` samples of worst-case data."""
         return sum_bits(self.sensitivity.width, self.input.width, self.max_batch)
 
+    def step_shift(self, exponent: int) -> int:
+        """Give ``s_l`` of the learning rate ``2^-exponent`` (section 8); below 0 it cannot be taken."""
+        return self.gradient_fraction - self.weight.fraction_bits + exponent
+
+    def largest_step_shift(self, batch_size: int) -> int:
+        """Give the largest ``s_l`` with which ``batch_size`` samples and a residual fit the accumulator (section 8).
+
+        Notes
+        -----
+        ``2^(s-1) <= room`` for an integer ``room`` means that ``s`` is at most its number of bits.
+        """
+        samples = batch_size << (self.sensitivity.width + self.input.width - 2)
+        return ((1 << (self.gradient_bits - 1)) - 1 - samples).bit_length()
+
     @property
     def slope(self) -> Q:
         """Format ``P`` of ``phi'`` for tanh and sigmoid."""

@@ -2,17 +2,22 @@
 
 import time
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dyadprop.checkpoints import check_residual
 from dyadprop.costs import real_cost, squared_error_words
-from dyadprop.device import Device
+from dyadprop.device import Device, Trained
+from dyadprop.errors import DyadpropError, RangeError
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Network, Parameters, RawParameters
-from dyadprop.results import RawResult, Result, Saturation, Stats, saturation_list
-from dyadprop.widths import target_format
+from dyadprop.rates import Rate, check_rate
+from dyadprop.results import RawResult, RawTraining, Result, Saturation, Stats, saturation_list
+from dyadprop.widths import stage_numbers, target_format
 
 Counts = dict[tuple[int, str], int]
 
@@ -28,7 +33,7 @@ class Part:
     inputs : int64 array (samples, n_0) or None
         ``lambda_0``, format ``S_0``; None unless the network has the input gradient and sensitivities were asked for.
     gradients : list of RawParameters
-        Exact sums over the part; empty for a forward-only part.
+        Exact sums over the part; empty for a forward-only part and for training.
     saturations : dict
         Count by (stage, signal), of the signals that the device itself produces.
     cycles, transfer_cycles : int
@@ -57,6 +62,7 @@ class WordDevice(Device):
     def __init__(self, net: Network, *, on_saturation: str = "count", **_: Any) -> None:
         super().__init__(net, on_saturation=on_saturation)
         self._device_seconds = 0.0
+        self._trained = False  # whether the accumulators may hold residuals
 
     @abstractmethod
     def _load_words(self, params: list[RawParameters]) -> None:
@@ -72,7 +78,7 @@ class WordDevice(Device):
 
     @abstractmethod
     def _gradient_words(self, x: Ints, targets: Ints, *, seeds: bool) -> Part:
-        """Run a part of at most ``max_batch`` samples from cleared accumulators.
+        """Run a part of at most ``max_batch`` samples; accumulators are clear before it and behind it.
 
         Parameters
         ----------
@@ -81,9 +87,40 @@ class WordDevice(Device):
             In the target format; with ``seeds`` they are ``lambda_L`` itself, format ``S_L``.
         """
 
+    def _train_words(self, x: Ints, targets: Ints, *, batch_size: int, exponent: int, scale: int) -> Part:
+        """Learn from samples in their order, starting from the accumulators as they are (section 8).
+
+        Parameters
+        ----------
+        x : int64 array (samples, n_0), format A_0
+            Of many batches.
+        targets : int64 array (samples, n_L), target format of the cost
+        batch_size : int
+            A step after each so many samples, and after the last, shorter, batch; at most ``max_batch``.
+        exponent : int
+            ``k``: the step is ``2^-k`` of the accumulators; it fits every stage.
+        scale : int
+            ``m``, 129 to 256: seeds are times ``m / 256``.
+
+        Returns
+        -------
+        Part
+            Without gradients and input gradients; ``(l, "weight")`` counts the steps that a word could not take whole.
+        """
+        raise DyadpropError(f"device {self.kind!r} cannot learn on its own yet")
+
+    def _read_residuals(self) -> list[RawParameters]:
+        """Give what the accumulators hold, with the gradients' fraction bits; they keep it."""
+        raise DyadpropError(f"device {self.kind!r} cannot learn on its own yet")
+
+    def _write_residuals(self, residuals: list[RawParameters]) -> None:
+        """Put sums into the accumulators."""
+        raise DyadpropError(f"device {self.kind!r} cannot learn on its own yet")
+
     def _load(self, params: list[Parameters]) -> list[Saturation]:
         quantized = self.net.quantize(params)
         self._load_words(quantized.raw)
+        self._clear_residuals()
         return saturation_list(((index, "weight"), count) for index, count in enumerate(quantized.saturations, start=1))
 
     def _parameters(self) -> list[Parameters]:
@@ -129,6 +166,91 @@ class WordDevice(Device):
             result.inputs = result.inputs / scale
         return result
 
+    # -- learning on the device ---------------------------------------------------------------------------------------
+
+    def _check_rate(self, rate: Rate, batch_size: int) -> None:
+        check_rate(self.net, rate, batch_size)
+
+    def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
+        last = len(self.net.layers)
+        words, x_count = self.net.formats.activation.to_ints(x)
+        form = target_format(self.net)
+        targets, y_count = form.to_ints(y)
+        self._trained = True
+        part = self._clocked(
+            lambda: self._train_words(words, targets, batch_size=batch_size, exponent=rate.exponent, scale=rate.scale)
+        )
+        starts = range(0, len(x), batch_size)
+        # Each step waits for the pipeline to drain.
+        result = self._result(
+            part,
+            {(0, "activation"): x_count, (last, "target"): y_count},
+            len(x),
+            ticks=len(x) + len(starts) * (2 * last - 1),
+        )
+        assert result.raw is not None
+        fraction = result.raw.cost_fraction_bits
+        exact = None
+        if self.net.cost == "squared_error":
+            exact = [squared_error_words(part.outputs[i : i + batch_size], targets[i : i + batch_size]) for i in starts]
+            costs = [float(np.ldexp(float(cost), -fraction)) for cost in exact]
+        else:
+            real = form.to_floats(targets)
+            costs = [real_cost(self.net, result.outputs[i : i + batch_size], real[i : i + batch_size]) for i in starts]
+        raw = RawTraining(part.outputs, result.raw.output_format, exact, fraction)
+        return Trained(result.outputs, costs, raw, result.stats)
+
+    def _residuals(self) -> list[RawParameters]:
+        return self._read_residuals() if self._trained else self._no_residuals()
+
+    def _check_checkpoint(self, params: list[Parameters], residuals: list[RawParameters]) -> None:
+        stages = stage_numbers(self.net)
+        if len(residuals) != len(stages):
+            raise RangeError(
+                f"checkpoint holds residuals of {len(residuals)} stages; device {self.kind!r} needs those of "
+                f"{len(stages)}: load(checkpoint.parameters) starts without"
+            )
+        for held, entry in zip(params, self.net.quantize(params).parameters, strict=True):
+            if not all(np.array_equal(a, b) for a, b in zip(held, entry, strict=True)):
+                raise RangeError(f"checkpoint's parameters are no words, so device {self.kind!r} cannot hold them")
+        for s, residual in zip(stages, residuals, strict=True):
+            check_residual(s, residual)
+
+    def _resume(self, params: list[Parameters], residuals: list[RawParameters]) -> None:
+        quantized = self.net.quantize(params)
+        self._load_words(quantized.raw)
+        self._trained = True
+        self._write_residuals(residuals)
+
+    def _no_residuals(self) -> list[RawParameters]:
+        return [
+            RawParameters(
+                np.zeros((s.outputs, s.inputs), dtype=np.int64),
+                np.zeros(s.outputs, dtype=np.int64),
+                s.gradient_fraction,
+            )
+            for s in stage_numbers(self.net)
+        ]
+
+    def _clear_residuals(self) -> None:
+        if self._trained:
+            self._write_residuals(self._no_residuals())
+            self._trained = False
+
+    @contextmanager
+    def _clear_accumulators(self) -> Iterator[None]:
+        """Lend the accumulators, cleared, to a call for gradients; what training left in them comes back behind it."""
+        if not self._trained:
+            yield
+            return
+        kept = self._read_residuals()
+        self._clear_residuals()
+        yield  # a call that fails in here leaves the device unusable: nothing to restore
+        self._write_residuals(kept)
+        self._trained = True
+
+    # -- parts of a batch ---------------------------------------------------------------------------------------------
+
     def _clocked(self, work: Any) -> Part:
         start = time.perf_counter()
         part: Part = work()
@@ -138,10 +260,11 @@ class WordDevice(Device):
     def _split(self, x: Ints, targets: Ints, *, seeds: bool) -> tuple[Part, int]:
         """Run a batch in parts of at most ``max_batch`` samples; integer sums do not depend on the split."""
         size = self.net.max_batch
-        parts = [
-            self._clocked(lambda i=i: self._gradient_words(x[i : i + size], targets[i : i + size], seeds=seeds))
-            for i in range(0, len(x), size)
-        ]
+        with self._clear_accumulators():
+            parts = [
+                self._clocked(lambda i=i: self._gradient_words(x[i : i + size], targets[i : i + size], seeds=seeds))
+                for i in range(0, len(x), size)
+            ]
         whole = parts[0]
         if len(parts) > 1:
             counts: Counts = {}

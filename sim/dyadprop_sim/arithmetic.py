@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from dyadprop.formats import Ints, Q
 from dyadprop.network import RawParameters
+from dyadprop.rates import FULL_SCALE, SCALE_BITS
 from dyadprop.tables import Table, exp_table, phi_table
 from dyadprop.widths import PROBABILITY, StageNumbers
 
@@ -354,8 +355,8 @@ def softmax(logits: Ints, f: int) -> Ints:
     return np.asarray(quotient + up, dtype=np.int64)
 
 
-def seed(stage: StageNumbers, cost: str, x: Ints, target: Ints) -> Limited:
-    """Give ``lambda_L`` of a cost.
+def seed(stage: StageNumbers, cost: str, x: Ints, target: Ints, scale: int = FULL_SCALE) -> Limited:
+    """Give ``lambda_L`` of a cost, times ``scale / 256`` (section 8).
 
     Parameters
     ----------
@@ -364,6 +365,8 @@ def seed(stage: StageNumbers, cost: str, x: Ints, target: Ints) -> Limited:
     cost : {"squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy"}
     x : int64 array (batch, n_L), format A_L
     target : int64 array (batch, n_L), target format of the cost
+    scale : int
+        ``m``, 1 to 256: of the plain gradient.
 
     Returns
     -------
@@ -372,5 +375,44 @@ def seed(stage: StageNumbers, cost: str, x: Ints, target: Ints) -> Limited:
     """
     f = stage.output.fraction_bits
     if cost == "softmax_cross_entropy":
-        return requantize(softmax(x, f) - target, PROBABILITY.fraction_bits, stage.sensitivity)
-    return requantize(x - target, f, stage.sensitivity)
+        x, f = softmax(x, f), PROBABILITY.fraction_bits
+    return requantize((x - target) * scale, f + SCALE_BITS, stage.sensitivity)
+
+
+# -- section 8: the step on the device -------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """What a step makes of weights (or biases) and their accumulators.
+
+    Attributes
+    ----------
+    words : int64 array
+        The new ``W``.
+    residual : int64 array of the same shape
+        The new ``G``.
+    saturated : bool array of the same shape
+    """
+
+    words: Ints
+    residual: Ints
+    saturated: Bools
+
+
+def step(words: Ints, accumulators: Ints, shift: int, form: Q) -> Step:
+    """Take the whole weight steps out of gradient accumulators; what a word cannot take is dropped.
+
+    Parameters
+    ----------
+    words : int64 array, any shape
+        ``W``.
+    accumulators : int64 array of the same shape
+        ``G``, ``|G| < 2^51``.
+    shift : int
+        ``s_l``, 0 or more.
+    form : Q
+        ``W_l``.
+    """
+    u = round_half_even(accumulators, shift)
+    new, saturated = clamp(words - u, form)
+    return Step(new, accumulators - (u << shift), saturated)

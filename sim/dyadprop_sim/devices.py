@@ -1,9 +1,10 @@
 """Devices in software: the float64 reference and the golden model, behind the interface of the hardware."""
 
 from dyadprop.costs import real_cost
-from dyadprop.device import Device, DeviceInfo
+from dyadprop.device import Device, DeviceInfo, Trained
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Network, Parameters, RawParameters
+from dyadprop.rates import Rate
 from dyadprop.results import Result, Saturation, Stats
 from dyadprop.words import Part, WordDevice
 from dyadprop_sim import golden, reference
@@ -64,6 +65,17 @@ class FloatDevice(Device):
         result.stats.scale = scale
         return result
 
+    def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
+        self._params, outputs = reference.train(
+            self.net, self._params, x, y, batch_size=batch_size, learning_rate=rate.value
+        )
+        parts = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
+        costs = [real_cost(self.net, outputs[part], y[part]) for part in parts]
+        return Trained(outputs, costs, None, Stats(samples=len(x)))
+
+    def _resume(self, params: list[Parameters], residuals: list[RawParameters]) -> None:
+        self._params = params
+
     def _result(self, trace: reference.RealTrace, cost: float | None) -> Result:
         return Result(
             outputs=trace.outputs,
@@ -114,13 +126,23 @@ class GoldenDevice(WordDevice):
         self._model = golden.Model(self.net, params)
 
     def _read_words(self) -> list[RawParameters]:
-        return self._held.params
+        return list(self._held.params)
 
     def _forward_words(self, x: Ints) -> Part:
         return _part(self._held.predict(x))
 
     def _gradient_words(self, x: Ints, targets: Ints, *, seeds: bool) -> Part:
         return _part(self._held.textbook(x, targets, seeds=seeds))
+
+    def _train_words(self, x: Ints, targets: Ints, *, batch_size: int, exponent: int, scale: int) -> Part:
+        training = self._held.train(x, targets, batch_size=batch_size, exponent=exponent, scale=scale)
+        return Part(training.outputs, None, [], training.saturations)
+
+    def _read_residuals(self) -> list[RawParameters]:
+        return list(self._held.residuals)
+
+    def _write_residuals(self, residuals: list[RawParameters]) -> None:
+        self._held.load_residuals(residuals)
 
 
 def _part(trace: golden.Trace) -> Part:

@@ -1,15 +1,18 @@
 """The golden model: a whole network in words, bit for bit what docs/arithmetic.md says."""
 
+import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from dyadprop.checkpoints import check_residual
 from dyadprop.errors import RangeError, ShapeError
 from dyadprop.formats import Ints, Q
 from dyadprop.network import Network, RawParameters
-from dyadprop.widths import stage_numbers, target_format
+from dyadprop.rates import FULL_SCALE
+from dyadprop.widths import StageNumbers, stage_numbers, target_format
 from dyadprop_sim import arithmetic
 from dyadprop_sim.relaxation import State
 
@@ -60,6 +63,25 @@ def textbook(net: Network, params: Sequence[RawParameters], x: Ints, targets: In
     return Model(net, params).textbook(x, targets, seeds=seeds)
 
 
+@dataclass
+class Training:
+    """What a training run gives; the model holds the rest.
+
+    Attributes
+    ----------
+    outputs : int64 array (presented, n_L), format A_L
+    saturations : Counter
+        By (stage, signal); ``(l, "weight")`` counts the steps that a word could not take whole.
+    """
+
+    outputs: Ints
+    saturations: Counter[tuple[int, str]]
+
+
+# Answers a batch (inputs, targets) with its outputs and gradients, and what saturated.
+Answer = Callable[["Model", Ints, Ints], Trace]
+
+
 class Model:
     """A network with its parameters in words; a number system for `dyadprop_sim.relaxation.Relaxation` too.
 
@@ -68,6 +90,15 @@ class Model:
     net : Network
     params : sequence of RawParameters
         Words of each layer's weight format.
+
+    Attributes
+    ----------
+    params : list of RawParameters
+        ``W_l``, words; replaced, never changed in place.
+    residuals : list of RawParameters
+        ``G_l`` between batches, what the steps so far left in the accumulators; zeros to start with.
+    scale : int
+        The cost's differences are multiplied by ``scale / 256``: 256, unless `scaled` says otherwise.
 
     Raises
     ------
@@ -85,6 +116,11 @@ class Model:
         for s, entry in zip(self._stages, self.params, strict=True):
             _check_words(f"weights of stage {s.index}", entry.weight, (s.outputs, s.inputs), s.weight)
             _check_words(f"biases of stage {s.index}", entry.bias, (s.outputs,), s.weight)
+        self.scale = FULL_SCALE
+        self.residuals = [
+            RawParameters(np.zeros_like(entry.weight), np.zeros_like(entry.bias), s.gradient_fraction)
+            for s, entry in zip(self._stages, self.params, strict=True)
+        ]
 
     # -- textbook backpropagation -------------------------------------------------------------------------------------
 
@@ -130,7 +166,9 @@ class Model:
         if seeds:
             trace.sensitivities[L] = targets
         else:
-            trace.sensitivities[L], saturated = arithmetic.seed(self._stages[-1], self.net.cost, trace.outputs, targets)
+            trace.sensitivities[L], saturated = arithmetic.seed(
+                self._stages[-1], self.net.cost, trace.outputs, targets, self.scale
+            )
             _count(trace, L, "sensitivity", saturated)
         for l in range(L, 0, -1):
             stage = self._stages[l - 1]
@@ -142,6 +180,88 @@ class Model:
                 _count(trace, l - 1, "sensitivity", saturated)
         return trace
 
+    # -- lossless SGD -------------------------------------------------------------------------------------------------
+
+    def scaled(self, scale: int) -> "Model":
+        """Give a view of this model, with the same parameters and residuals, whose seeds are times ``scale / 256``."""
+        view = copy.copy(self)  # shares the lists, so each sees the other's steps
+        view.scale = scale
+        return view
+
+    def load_residuals(self, residuals: Sequence[RawParameters]) -> None:
+        """Put sums into the accumulators.
+
+        Raises
+        ------
+        ShapeError, RangeError
+            If they do not fit the accumulators.
+        """
+        if len(residuals) != self.depth:
+            raise ShapeError(f"{len(residuals)} layers of residuals given; network expects {self.depth}")
+        for s, entry in zip(self._stages, residuals, strict=True):
+            check_residual(s, entry)
+        self.residuals[:] = residuals
+
+    def step(self, gradients: Sequence[RawParameters], exponent: int) -> Counter[tuple[int, str]]:
+        """Add the gradients of a batch to the accumulators and step by ``2^-exponent`` of them.
+
+        Returns
+        -------
+        Counter
+            Of ``(l, "weight")``: entries that left their format and were limited to it.
+        """
+        counts: Counter[tuple[int, str]] = Counter()
+        for l, (s, gradient) in enumerate(zip(self._stages, gradients, strict=True), start=1):
+            entry, residual = self.params[l - 1], self.residuals[l - 1]
+            shift = s.step_shift(exponent)
+            weight = arithmetic.step(entry.weight, residual.weight + gradient.weight, shift, s.weight)
+            bias = arithmetic.step(entry.bias, residual.bias + gradient.bias, shift, s.weight)
+            self.params[l - 1] = entry._replace(weight=weight.words, bias=bias.words)
+            self.residuals[l - 1] = residual._replace(weight=weight.residual, bias=bias.residual)
+            count = int(np.count_nonzero(weight.saturated) + np.count_nonzero(bias.saturated))
+            if count:
+                counts[l, "weight"] += count
+        return counts
+
+    def train(
+        self,
+        x: Ints,
+        targets: Ints,
+        *,
+        batch_size: int,
+        exponent: int,
+        scale: int = FULL_SCALE,
+        answer: Answer | None = None,
+    ) -> Training:
+        """Learn from each sample once, in their order: a step after each ``batch_size`` samples and after the last.
+
+        Parameters
+        ----------
+        x : int64 array (samples, n_0), format A_0
+        targets : int64 array (samples, n_L), target format of the cost
+        batch_size, exponent, scale : int
+            The learning rate is ``scale / 256 * 2^-exponent``.
+        answer : callable, optional
+            What gives the gradients of a batch; textbook backpropagation where not given.
+
+        Raises
+        ------
+        ShapeError, RangeError
+            If an array holds no such words, or a stage cannot take such steps.
+        """
+        for s in self._stages:
+            _check_step(s, exponent, batch_size)
+        model = self.scaled(scale)
+        outputs = []
+        counts: Counter[tuple[int, str]] = Counter()
+        for i in range(0, len(x), batch_size):
+            part = slice(i, i + batch_size)
+            trace = model.textbook(x[part], targets[part]) if answer is None else answer(model, x[part], targets[part])
+            outputs.append(trace.outputs)
+            counts += trace.saturations
+            counts += model.step(trace.gradients, exponent)
+        return Training(np.concatenate(outputs), counts)
+
     # -- the number system of the relaxation --------------------------------------------------------------------------
 
     def forward(self, l: int, x: Ints) -> Ints:
@@ -150,7 +270,7 @@ class Model:
 
     def seed(self, x: Ints, target: Ints) -> Ints:
         """Give ``lambda_L``, (batch, n_L), format S_L."""
-        return arithmetic.seed(self._stages[-1], self.net.cost, x, target).words
+        return arithmetic.seed(self._stages[-1], self.net.cost, x, target, self.scale).words
 
     def delta(self, l: int, sensitivity: Ints, x: Ints) -> Ints:
         """Give ``delta_l``, (batch, n_l), format S_l."""
@@ -180,6 +300,12 @@ def _count(trace: Trace, l: int, signal: str, saturated: arithmetic.Bools) -> No
     count = int(np.count_nonzero(saturated))
     if count:
         trace.saturations[l, signal] += count
+
+
+def _check_step(stage: StageNumbers, exponent: int, batch_size: int) -> None:
+    shift, largest = stage.step_shift(exponent), stage.largest_step_shift(batch_size)
+    if not 0 <= shift <= largest:
+        raise RangeError(f"step shift of stage {stage.index} is {shift}; allowed are 0 to {largest}")
 
 
 def _check_words(what: str, words: Ints, shape: tuple[int, ...], form: Q) -> None:

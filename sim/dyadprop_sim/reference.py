@@ -139,6 +139,41 @@ def textbook(
     return trace
 
 
+def train(
+    net: Network, params: Sequence[Parameters], x: Floats, targets: Floats, *, batch_size: int, learning_rate: float
+) -> tuple[list[Parameters], Floats]:
+    """Learn from each sample once by real-number SGD: ``p <- p - learning_rate * gradient summed over the batch``.
+
+    Parameters
+    ----------
+    net : Network
+    params : sequence of Parameters
+        Not changed.
+    x : float64 array (samples, n_0)
+    targets : float64 array (samples, n_L)
+    batch_size : int
+        A step after each so many samples and after the last.
+    learning_rate : float
+
+    Returns
+    -------
+    list of Parameters
+        After the last step.
+    float64 array (samples, n_L)
+        Outputs, each of the parameters before the step that the sample took part in.
+    """
+    held = list(params)
+    outputs = []
+    for i in range(0, len(x), batch_size):
+        trace = textbook(net, held, x[i : i + batch_size], targets[i : i + batch_size])
+        outputs.append(trace.outputs)
+        held = [
+            Parameters(p.weight - learning_rate * g.weight, p.bias - learning_rate * g.bias)
+            for p, g in zip(held, trace.gradients, strict=True)
+        ]
+    return held, np.concatenate(outputs)
+
+
 def sigmoid(a: Floats) -> Floats:
     """Give the logistic function without overflow, and with full relative accuracy in both tails."""
     e = np.exp(-np.abs(a))

@@ -1,0 +1,83 @@
+"""Learning rates that a device can take: ``m / 256 * 2^-k`` (docs/arithmetic.md, section 8)."""
+
+import math
+from typing import NamedTuple
+
+from dyadprop.errors import RangeError
+from dyadprop.network import Network
+from dyadprop.widths import StageNumbers, stage_numbers
+
+SCALE_BITS = 8
+FULL_SCALE = 1 << SCALE_BITS  # m of plain gradients
+MIN_SCALE = FULL_SCALE // 2 + 1  # half of it is the next smaller power of two
+
+
+class Rate(NamedTuple):
+    """A learning rate ``scale / 256 * 2^-exponent``.
+
+    Attributes
+    ----------
+    exponent : int
+        ``k``: the step takes ``2^-k`` of the accumulators.
+    scale : int
+        ``m``, 129 to 256: the cost head multiplies its differences by ``m / 256``.
+    """
+
+    exponent: int
+    scale: int
+
+    @property
+    def value(self) -> float:
+        """The rate itself, exact."""
+        return math.ldexp(self.scale, -SCALE_BITS - self.exponent)
+
+
+def nearest_rate(learning_rate: float) -> Rate:
+    """Give the rate next to a positive real number, of two equally near ones the larger.
+
+    Raises
+    ------
+    RangeError
+        If it is not positive and finite.
+    """
+    if not (learning_rate > 0.0 and math.isfinite(learning_rate)):
+        raise RangeError(f"learning rate is {learning_rate}; it must be above 0")
+    mantissa, power = math.frexp(learning_rate)  # mantissa from 1/2 up to, but not, 1
+    scale = math.floor(mantissa * FULL_SCALE + 0.5)
+    if scale < MIN_SCALE:
+        scale, power = 2 * scale, power - 1
+    return Rate(-power, scale)
+
+
+def check_rate(net: Network, rate: Rate, batch_size: int) -> None:
+    """Raise RangeError unless each stage of a network can take steps of that rate.
+
+    Parameters
+    ----------
+    net : Network
+    rate : Rate
+    batch_size : int
+        Samples a step.
+    """
+    stages = stage_numbers(net)
+    for stage in stages:
+        shift = stage.step_shift(rate.exponent)
+        if 0 <= shift <= stage.largest_step_shift(batch_size):
+            continue
+        head = f"learning rate {rate.value:g} with batch_size {batch_size} is too"
+        if shift < 0:
+            what = f"{head} large for stage {stage.index}: its gradients are coarser than such steps of its weights"
+            advice = "more fraction bits of sensitivities or fewer of weights take larger rates"
+        else:
+            bits = stage.gradient_bits
+            what = f"{head} small for stage {stage.index}: its {bits}-bit accumulators cannot hold what a step leaves"
+            advice = f"a larger max_batch (now {net.max_batch}) or a smaller batch_size takes smaller rates"
+        raise RangeError(f"{what}; allowed are {_allowed(stages, batch_size)}; {advice}")
+
+
+def _allowed(stages: list[StageNumbers], batch_size: int) -> str:
+    first = max(-stage.step_shift(0) for stage in stages)
+    last = min(stage.largest_step_shift(batch_size) - stage.step_shift(0) for stage in stages)
+    if last < first:
+        return "none, as what the stages can take does not overlap: give them formats that are more alike"
+    return f"{Rate(last, MIN_SCALE).value:.3g} to {Rate(first, FULL_SCALE).value:.3g}"
