@@ -46,8 +46,8 @@ class Queue(wiring.Component):
 
     Notes
     -----
-    Latency ``LATENCY`` cycles from an accepted item to a valid one, interval 1. Neither ``i.ready`` nor
-    ``o.valid`` depends on the other side combinationally.
+    Latency ``LATENCY`` cycles from an accepted item to a valid one, interval 1 (2 for depth 1). Neither ``i.ready``
+    nor ``o.valid`` depends on the other side combinationally.
     """
 
     LATENCY = timing.QUEUE
