@@ -29,6 +29,15 @@ class Operation(IntEnum):
     COUNTERS = 5
     """Answer with the stage's saturation counters.
 
-    Activation, then sensitivity sent back; the cost head has only the latter. They
+    Activation, sensitivity sent back, weight; the cost head has only the second. They
     count modulo ``2**COUNTER_BITS`` and are never cleared: a host takes differences, so asking twice is harmless.
     """
+    WRITE_GRADIENT = 6
+    """Store ``data`` as the next gradient accumulator, in the order of WORD: residuals come back this way."""
+    RATE = 7
+    """Set the learning rate: a stage's ``s``, or the cost head's ``m`` (docs/arithmetic.md, section 8)."""
+
+
+STAGE_COUNTERS = 3
+HEAD_COUNTERS = 1
+SCALE_BITS = 8  # of the cost head's m: seeds are multiplied by m / 256

@@ -124,6 +124,11 @@ class StagePlan:
         return self.load_latency + timing.ISSUE + self.groups * self.numbers.columns + self.lanes - 1 + timing.GRADIENT
 
     @property
+    def update_latency(self) -> int:
+        """Cycles from the last sensitivity of a batch accepted to the last new weight written, in an idle stage."""
+        return self.gradient_latency - timing.GRADIENT + timing.UPDATE
+
+    @property
     def read_latency(self) -> int:
         """Cycles from a read-out's start to its answer."""
         return 1 + self.lanes - 1 + timing.PARTIAL
@@ -148,7 +153,7 @@ class StagePlan:
             "gradients": self.lanes * self.words * n.gradient_bits,
             "deltas": self.lanes * self.banks * self.groups * n.sensitivity.width,
             "samples": self.samples * n.inputs * n.input.width,
-            "outputs": self.output_vectors * n.outputs * (n.output.width + 1),
+            "outputs": self.output_vectors * n.outputs * (n.output.width + 2),
             "sensitivities": self.sensitivity_vectors * n.inputs * token if n.has_sensitivity else 0,
         }
 
@@ -180,7 +185,7 @@ class Plan:
     @property
     def head_latency(self) -> int:
         """Cycles from the last output accepted by the cost head to the last seed offered."""
-        seed = timing.QUEUE + 1 + timing.REQUANTIZE + timing.QUEUE
+        seed = timing.QUEUE + 2 + timing.REQUANTIZE + timing.QUEUE
         if self.net.cost != "softmax_cross_entropy":
             return seed
         return seed + 2 * self.net.outputs + timing.SOFTMAX_SUM + timing.DIVIDE + timing.QUEUE
@@ -223,6 +228,27 @@ class Plan:
             + sum(stage.backward_latency for stage in self.stages[1:])
             + self.stages[0].gradient_latency
         )
+
+    @property
+    def update_latency(self) -> int:
+        """Cycles from the first input word of a batch of one to the last new weight written, in stage 1."""
+        return self.gradient_latency - timing.GRADIENT + timing.UPDATE
+
+    @property
+    def step_interval(self) -> int:
+        """Cycles between samples of a stream of batches of one: each waits for the step of the one before.
+
+        From one forward pass of stage 1 to the next: once up, once down, through its own backward pass, and behind the step's wave.
+        """
+        first = self.stages[0]
+        start = 1  # of the forward pass, after the last input word; that word is there already
+        round_trip = (
+            sum(stage.forward_latency for stage in self.stages)
+            - start
+            + self.head_latency
+            + sum(stage.backward_latency for stage in self.stages[1:])
+        )
+        return round_trip + first.load_latency + first.backward_cycles + timing.UPDATE - 1
 
 
 def plan_network(net: Network, multipliers: int = DEFAULT_MULTIPLIERS) -> Plan:

@@ -1,5 +1,7 @@
 """From a pre-activation to an activation, one unit a cycle, without a multiplier."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -64,7 +66,7 @@ class TableLookup(wiring.Component):
 
         way_q2 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
         entry_q2 = Signal(unsigned(table.value_bits), reset_less=True)
-        way = _balanced_sum([Mux(gap_q1[k], entry.step << k, 0) for k in range(table.gap_bits)])
+        way = shift_and_add(entry.step, gap_q1)
         m.d.sync += [way_q2.eq(way), entry_q2.eq(entry.value)]
 
         value_q3 = Signal(unsigned(table.value_bits), reset_less=True)
@@ -167,7 +169,9 @@ class Activation(wiring.Component):
         m.d.comb += self.activation.eq(value_q6)
 
 
-def _balanced_sum(terms: list[object]) -> object:
+def shift_and_add(value: Any, factor: Any) -> Any:
+    """Multiply by a short unsigned factor as a balanced sum of shifted values: no multiplier."""
+    terms = [Mux(factor[k], value << k, 0) for k in range(len(factor))]
     while len(terms) > 1:
-        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]  # type: ignore[operator]
+        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
     return terms[0] if terms else 0

@@ -24,8 +24,8 @@ class BackwardPass(wiring.Component):
         The oldest sample waits, its deltas are in the lanes, and a place in the sensitivity queue is free.
     activation : In(Fixed(A_{l-1}))
         The memory's answer, one cycle after the column was shown.
-    fresh : In(1)
-        Gradients start from zero.
+    fresh, update : In(1)
+        Gradients start from zero; the sample in its pass takes the step.
     start, next_column, end : Out(1)
         To the sample memory and the delta banks.
     busy : Out(1)
@@ -45,6 +45,7 @@ class BackwardPass(wiring.Component):
     ready: Signal
     activation: Any
     fresh: Signal
+    update: Signal
     start: Signal
     next_column: Signal
     end: Signal
@@ -59,6 +60,7 @@ class BackwardPass(wiring.Component):
                 "ready": In(1),
                 "activation": In(Fixed(shape.numbers.input)),
                 "fresh": In(1),
+                "update": In(1),
                 "start": Out(1),
                 "next_column": Out(1),
                 "end": Out(1),
@@ -98,6 +100,7 @@ class BackwardPass(wiring.Component):
             show.valid.eq(self.busy & (column < columns)),
             show.operation.eq(BackwardOperation.LEARN),
             show.fresh.eq(self.fresh),
+            show.update.eq(self.update),
             show.first.eq(group == 0),
             show.last.eq(group_end),
             show.bias.eq(bias),

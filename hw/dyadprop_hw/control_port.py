@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from dyadprop.operations import COUNTER_BITS, Operation
+from dyadprop import timing
+from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token
 from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.weight_step import SHIFT_BITS
 from dyadprop_hw.word_counter import WordCounter
 
 
@@ -166,7 +168,11 @@ class StageControl(wiring.Component):
     learnt : In(1)
         A backward pass has ended: gradients hold something.
     counters : array of In(COUNTER_BITS)
-        Activation, sensitivity.
+        Activation, sensitivity, weight.
+    rate : Out(rate_layout)
+        Zero shift until it is set.
+    partial : Out(signed(partial_bits))
+        A gradient to be stored, when its wave's partial sum is due at lane 0; else zero.
 
     Notes
     -----
@@ -184,6 +190,8 @@ class StageControl(wiring.Component):
     fresh: Signal
     learnt: Signal
     counters: Any
+    rate: data.View
+    partial: Signal
 
     def __init__(self, shape: LaneShape, data_bits: int, read_latency: int) -> None:
         self.shape = shape
@@ -201,7 +209,9 @@ class StageControl(wiring.Component):
                 "word_data": In(token["data"].shape),
                 "fresh": Out(1, init=1),
                 "learnt": In(1),
-                "counters": In(COUNTER_BITS).array(2),
+                "counters": In(COUNTER_BITS).array(STAGE_COUNTERS),
+                "rate": Out(shape.rate),
+                "partial": Out(signed(shape.partial_bits)),
             }
         )
 
@@ -209,18 +219,18 @@ class StageControl(wiring.Component):
         """Decode; run one read-out at a time."""
         m = Module()
         shape = self.shape
+        rate = Signal(shape.rate)
         m.submodules.counter = counter = WordCounter(shape)
         # Answers on their way and waiting: the queue has room for each read-out before it starts.
         credits = self.read_latency + 4
         m.submodules.answers = answers = Queue(self.reply.payload.shape(), credits)
-        m.submodules.counts = counts = CounterReply(2, self.reply.payload.shape())
+        m.submodules.counts = counts = CounterReply(STAGE_COUNTERS, self.reply.payload.shape())
         under_way = Signal(range(credits + 1))
         issued = Signal()  # all read-outs of this command are on their way
         m.d.comb += [
             answers.i.valid.eq(self.word_valid),
             answers.i.payload.eq(self.word_data),
-            counts.counters[0].eq(self.counters[0]),
-            counts.counters[1].eq(self.counters[1]),
+            *(count.eq(counter) for count, counter in zip(counts.counters, self.counters, strict=True)),
         ]
         operation = self.command.payload.operation
         with m.If(self.learnt):
@@ -266,6 +276,21 @@ class StageControl(wiring.Component):
                         m.d.sync += issued.eq(1)
                     with m.If(self.command.ready):
                         m.d.sync += issued.eq(0)
+                with m.Case(Operation.WRITE_GRADIENT):
+                    m.d.comb += [
+                        self.command.ready.eq(self.quiet),
+                        counter.step.eq(self.quiet),
+                        self.read.valid.eq(self.quiet),
+                    ]
+                    with m.If(self.quiet):
+                        m.d.sync += self.fresh.eq(0)
+                with m.Case(Operation.RATE):
+                    m.d.comb += self.command.ready.eq(self.quiet)
+                    with m.If(self.quiet):
+                        m.d.sync += [
+                            rate.shift.eq(self.command.payload.data),
+                            rate.mask.eq(~((~Const(0, len(rate.mask))) << self.command.payload.data[:SHIFT_BITS])),
+                        ]
                 with m.Default():
                     m.d.comb += self.command.ready.eq(1)  # not known: dropped; drivers see no answer
 
@@ -280,6 +305,15 @@ class StageControl(wiring.Component):
             self.read.address.eq(counter.address),
         ]
         with m.If(operation == Operation.READ_WEIGHT):
-            m.d.comb += self.read.operation.eq(BackwardOperation.READ_WEIGHT)
-            m.d.comb += self.read.fresh.eq(0)
+            m.d.comb += [self.read.operation.eq(BackwardOperation.READ_WEIGHT), self.read.fresh.eq(0)]
+        with m.Elif(operation == Operation.WRITE_GRADIENT):
+            m.d.comb += self.read.operation.eq(BackwardOperation.WRITE_GRADIENT)
+
+        # The stored gradient meets its wave where a lane adds to the partial sum.
+        partial: Any = Mux(self.read.valid & (operation == Operation.WRITE_GRADIENT), self.command.payload.data, 0)
+        for cycle in range(timing.PARTIAL):
+            partial_next = Signal.like(self.partial, name=f"partial_q{cycle + 1}", reset_less=True)
+            m.d.sync += partial_next.eq(partial)
+            partial = partial_next
+        m.d.comb += [self.partial.eq(partial), self.rate.eq(rate)]
         return m

@@ -7,12 +7,15 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from dyadprop.formats import Q
-from dyadprop.operations import COUNTER_BITS
+from dyadprop.operations import COUNTER_BITS, HEAD_COUNTERS, SCALE_BITS, Operation
+from dyadprop_hw.activation import shift_and_add
 from dyadprop_hw.control_port import ControlPort, CounterReply
 from dyadprop_hw.layouts import Fixed, activation_token, control_token, sensitivity_token, target_token
 from dyadprop_hw.requantize import Requantize
 from dyadprop_hw.softmax import Softmax
 from dyadprop_hw.streams import Queue, connect_stream
+
+SCALE_ONE = 1 << SCALE_BITS
 
 
 class CostHead(wiring.Component):
@@ -46,7 +49,7 @@ class CostHead(wiring.Component):
     One word a cycle, no multiplier; ``Plan.head_latency`` cycles.
     """
 
-    SEED_QUEUE = 8
+    SEED_QUEUE = 8  # more than the way from a joined pair to a word leaving the queue: one word a cycle
 
     activation_in: Any
     output: Any
@@ -112,9 +115,14 @@ class CostHead(wiring.Component):
 
         difference = value - target.payload.value[: self.target.width].as_signed()
         difference_q1 = Signal(signed(len(difference)), reset_less=True)
-        m.d.sync += difference_q1.eq(difference)
-        m.submodules.requantize = requantize = Requantize(len(difference), self.target.fraction_bits, self.sensitivity)
-        m.d.comb += requantize.value_in.eq(difference_q1)
+        scale = Signal(range(SCALE_ONE + 1), init=SCALE_ONE)
+        scaled = shift_and_add(difference_q1, scale)
+        scaled_q2 = Signal(signed(len(difference) + SCALE_BITS + 1), reset_less=True)
+        m.d.sync += [difference_q1.eq(difference), scaled_q2.eq(scaled)]
+        m.submodules.requantize = requantize = Requantize(
+            len(scaled_q2), self.target.fraction_bits + SCALE_BITS, self.sensitivity
+        )
+        m.d.comb += requantize.value_in.eq(scaled_q2)
         along = data.StructLayout({"seed": 1, "value": Fixed(self.sensitivity), "activation": Fixed(self.activation)})
         passenger = Signal(along, name="passenger")
         m.d.comb += [
@@ -123,7 +131,7 @@ class CostHead(wiring.Component):
             passenger.activation.eq(activation),
         ]
         valid: Any = fire
-        for cycle in range(1 + Requantize.LATENCY):
+        for cycle in range(2 + Requantize.LATENCY):
             valid_next = Signal(name=f"valid_q{cycle + 1}")
             passenger_next = Signal(along, name=f"passenger_q{cycle + 1}", reset_less=True)
             m.d.sync += [valid_next.eq(valid), passenger_next.eq(passenger)]
@@ -138,13 +146,16 @@ class CostHead(wiring.Component):
         with m.If(valid & ~passenger.seed & requantize.saturated):
             m.d.sync += saturations.eq(saturations + 1)
         m.submodules.port = port = ControlPort(self.index, self.data_bits)
-        m.submodules.counts = counts = CounterReply(1, port.control_data)
+        m.submodules.counts = counts = CounterReply(HEAD_COUNTERS, port.control_data)
         connect_stream(m, wiring.flipped(self.control_in), port.control_in)
         connect_stream(m, port.control_out, wiring.flipped(self.control_out))
         connect_stream(m, counts.reply, port.reply)
+        asked = port.command.payload.operation == Operation.COUNTERS
         m.d.comb += [
-            counts.start.eq(port.command.valid),
+            counts.start.eq(port.command.valid & asked),
             counts.counters[0].eq(saturations),
-            port.command.ready.eq(counts.done),
+            port.command.ready.eq(~asked | counts.done),
         ]
+        with m.If(port.command.valid & (port.command.payload.operation == Operation.RATE)):
+            m.d.sync += scale.eq(port.command.payload.data)
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,8 +22,8 @@ class ForwardPass(wiring.Component):
     -------
     ready : In(1)
         A sample waits and a place in the output queue is free.
-    learn : In(1)
-        Of that sample.
+    learn, update : In(1)
+        Flags of the sample in its pass.
     activation : In(Fixed(A_{l-1}))
         The memory's answer, one cycle after the column was shown.
     start, next_column, row_end, end : Out(1)
@@ -45,6 +45,7 @@ class ForwardPass(wiring.Component):
 
     ready: Signal
     learn: Signal
+    update: Signal
     activation: Any
     start: Signal
     next_column: Signal
@@ -60,6 +61,7 @@ class ForwardPass(wiring.Component):
             {
                 "ready": In(1),
                 "learn": In(1),
+                "update": In(1),
                 "activation": In(Fixed(shape.numbers.input)),
                 "start": Out(1),
                 "next_column": Out(1),
@@ -79,7 +81,7 @@ class ForwardPass(wiring.Component):
         column = Signal(range(pitch))
         group = Signal(range(groups))
         address = Signal.like(self.wave.address)
-        learn_q1 = Signal()
+        flags_q1 = Signal(2)
         bias = column == columns - 1
         m.d.comb += [
             self.row_end.eq(self.busy & (column == pitch - 1)),
@@ -108,11 +110,12 @@ class ForwardPass(wiring.Component):
             show.address.eq(address),
         ]
         register_wave(m, show, show_q1)
-        m.d.sync += [bias_q1.eq(bias), learn_q1.eq(self.learn)]
+        m.d.sync += [bias_q1.eq(bias), flags_q1.eq(Cat(self.learn, self.update))]
         out = Signal(self.shape.forward)
         m.d.comb += [
             out.eq(show_q1),
-            out.learn.eq(learn_q1),
+            out.learn.eq(flags_q1[0]),
+            out.update.eq(flags_q1[1]),
             out.operand.eq(Mux(bias_q1, numbers.one, self.activation)),
         ]
         with m.If(self.write.valid):

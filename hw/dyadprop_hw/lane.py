@@ -1,5 +1,6 @@
 """The dyad lane: three products in every cycle over one copy of the weights."""
 
+import itertools
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
@@ -10,6 +11,10 @@ from amaranth.lib.wiring import In, Out
 from dyadprop import timing
 from dyadprop.plan import StagePlan
 from dyadprop_hw.layouts import BackwardOperation, backward_wave, delta_wave, forward_wave, register_wave, result_wave
+from dyadprop_hw.weight_step import WeightStep, rate_layout
+
+# What a cycle of the backward wave does, as it moves down a lane's pipeline.
+_FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads": 1, "reads_weight": 1, "writes": 1, "fresh": 1})
 
 
 class LaneShape:
@@ -45,6 +50,7 @@ class LaneShape:
         self.backward = backward_wave(numbers.operand_bits, address_bits, delta_bits, lane_bits)
         self.delta = delta_wave(numbers.sensitivity, delta_bits, lane_bits)
         self.result = result_wave(numbers.accumulator_bits)
+        self.rate = rate_layout(numbers.gradient_bits)
         # A read-out carries a weight or a gradient; the sensitivity's sum needs its own width.
         self.partial_bits = max(
             numbers.gradient_bits, numbers.weight.width, numbers.sensitivity_sum_bits if numbers.has_sensitivity else 0
@@ -63,6 +69,7 @@ class Lane(wiring.Component):
         forward      acc <= W[r,j] * x_j      + (first ? 0 : acc)
         sensitivity  sum <= W[r,j] * delta[r] + sum of the previous lane
         gradient     G   <= delta[r] * x'_j   + (fresh ? 0 : G)
+    step         u = round(G / 2^s);  W <= W - u;  G <= G - u 2^s        with the last sample's products, in the same pass
 
     Waves enter at ``*_in`` and leave at ``*_out`` one cycle later; nothing stalls. Results walk one lane in two
     cycles, so that
@@ -83,6 +90,10 @@ class Lane(wiring.Component):
     partial_in, partial_out : signed(partial_bits)
         Sensitivity sum or read-out of the column; ``PARTIAL_LATENCY`` after the backward wave.
     result_in, result_out : result_wave
+    rate_in, rate_out : rate_layout
+        The learning rate; holds still while steps are taken.
+    saturated_in, saturated_out : In, Out
+        Weights limited by one wave's step; ``SATURATED_LATENCY`` after that wave.
 
     Notes
     -----
@@ -99,6 +110,10 @@ class Lane(wiring.Component):
     """Cycles from ``backward_in`` to ``partial_out``."""
     GRADIENT_LATENCY = timing.GRADIENT
     """Cycles from ``backward_in`` until a read sees the new gradient."""
+    UPDATE_LATENCY = timing.UPDATE
+    """Cycles from a ``backward_in`` that steps until reads see the new weight and the residual."""
+    SATURATED_LATENCY = timing.SATURATED
+    """Cycles from a ``backward_in`` that steps to its count at ``saturated_out``."""
 
     shape: LaneShape
     index: int
@@ -112,6 +127,10 @@ class Lane(wiring.Component):
     partial_out: Signal
     result_in: data.View
     result_out: data.View
+    rate_in: data.View
+    rate_out: data.View
+    saturated_in: Signal
+    saturated_out: Signal
 
     def __init__(self, shape: LaneShape, index: int) -> None:
         if not 0 <= index < shape.lanes:
@@ -130,6 +149,10 @@ class Lane(wiring.Component):
                 "partial_out": Out(signed(shape.partial_bits)),
                 "result_in": In(shape.result),
                 "result_out": Out(shape.result),
+                "rate_in": In(shape.rate),
+                "rate_out": Out(shape.rate),
+                "saturated_in": In(range(shape.lanes + 1)),
+                "saturated_out": Out(range(shape.lanes + 1)),
             }
         )
 
@@ -140,13 +163,15 @@ class Lane(wiring.Component):
         for name in ("forward", "backward", "delta"):
             register_wave(m, getattr(self, f"{name}_in"), getattr(self, f"{name}_out"))
 
+        rate_q1 = Signal.like(self.rate_in, reset_less=True)
+        m.d.sync += rate_q1.eq(self.rate_in)
+        m.d.comb += self.rate_out.eq(rate_q1)
+
         m.submodules.weights = weights = Memory(shape=signed(numbers.weight.width), depth=self.shape.words, init=[])
         m.submodules.gradients = gradients = Memory(
             shape=signed(numbers.gradient_bits), depth=self.shape.words, init=[]
         )
-        m.submodules.deltas = deltas = Memory(
-            shape=signed(numbers.sensitivity.width), depth=self.shape.deltas, init=[]
-        )
+        m.submodules.deltas = deltas = Memory(shape=signed(numbers.sensitivity.width), depth=self.shape.deltas, init=[])
         weight_write = weights.write_port()
         weight_forward = weights.read_port()
         weight_backward = weights.read_port()
@@ -155,8 +180,10 @@ class Lane(wiring.Component):
         delta_write = deltas.write_port()
         delta_read = deltas.read_port()
 
-        self._forward(m, weight_write, weight_forward)
-        self._backward(m, weight_backward, gradient_read, gradient_write, delta_read)
+        m.submodules.step = step = WeightStep(numbers)
+        m.d.comb += step.rate.eq(rate_q1)
+        step_stb, step_address = self._backward(m, weight_backward, gradient_read, gradient_write, delta_read, step)
+        self._forward(m, weight_write, weight_forward, step, step_stb, step_address)
         m.d.comb += [
             delta_write.addr.eq(self.delta_in.delta),
             delta_write.data.eq(self.delta_in.value),
@@ -164,19 +191,20 @@ class Lane(wiring.Component):
         ]
         return m
 
-    def _forward(self, m: Module, write: Any, read: Any) -> None:
+    def _forward(self, m: Module, write: Any, read: Any, step: WeightStep, step_stb: Any, step_address: Any) -> None:
         numbers = self.shape.numbers
         wave = self.forward_in
+        # A step is written while the stage lets no forward pass begin, so one address serves reader and both writers.
         m.d.comb += [
-            write.addr.eq(wave.address),
-            write.data.eq(wave.operand[: numbers.weight.width]),
-            write.en.eq(wave.valid & wave.write & (wave.lane == self.index)),
-            read.addr.eq(wave.address),
+            write.addr.eq(Mux(step_stb, step_address, wave.address)),
+            write.data.eq(Mux(step_stb, step.weight_out, wave.operand[: numbers.weight.width])),
+            write.en.eq(step_stb | (wave.valid & wave.write & (wave.lane == self.index))),
+            read.addr.eq(write.addr),
             read.en.eq(~write.en),
         ]
 
-        frame = Cat(wave.valid & wave.last & ~wave.write, wave.first, wave.learn)
-        frame_q1, frame_q2, frame_q3, frame_q4 = (Signal(3, name=f"forward_frame_q{i}") for i in range(1, 5))
+        frame = Cat(wave.valid & wave.last & ~wave.write, wave.first, wave.learn, wave.update)
+        frame_q1, frame_q2, frame_q3, frame_q4 = (Signal(4, name=f"forward_frame_q{i}") for i in range(1, 5))
         operand = wave.operand[: numbers.operand_bits].as_signed()
         operand_q1 = Signal(signed(numbers.operand_bits), reset_less=True)
         operand_q2 = Signal.like(operand_q1)
@@ -198,12 +226,22 @@ class Lane(wiring.Component):
         m.d.comb += [
             result.valid.eq(frame_q4[0] | self.result_in.valid),
             result.learn.eq(Mux(frame_q4[0], frame_q4[2], self.result_in.learn)),
+            result.update.eq(Mux(frame_q4[0], frame_q4[3], self.result_in.update)),
             result.value.eq(Mux(frame_q4[0], sum_q4, self.result_in.value)),
         ]
         register_wave(m, result, result_q5)
         register_wave(m, result_q5, self.result_out)
 
-    def _backward(self, m: Module, weight_read: Any, gradient_read: Any, gradient_write: Any, delta_read: Any) -> None:
+    def _backward(
+        self,
+        m: Module,
+        weight_read: Any,
+        gradient_read: Any,
+        gradient_write: Any,
+        delta_read: Any,
+        step: WeightStep,
+    ) -> tuple[Any, Any]:
+        """Build the backward pass; return when and where a step's weight is to be written."""
         numbers = self.shape.numbers
         wave = self.backward_in
         m.d.comb += [
@@ -213,52 +251,70 @@ class Lane(wiring.Component):
         ]
 
         learn = wave.valid & (wave.operation == BackwardOperation.LEARN)
-        # The read-out puts one lane's word on the chain: weight or gradient of the lane that the wave names.
+        # The read-out puts one lane's word on the chain: weight or gradient of the lane that the wave names. A gradient
+        # to be stored comes down the same chain.
         selected = wave.valid & ~learn & (wave.lane == self.index)
-        frame = Cat(learn, selected, wave.operation == BackwardOperation.READ_WEIGHT, wave.fresh)
-        frame_q1, frame_q2, frame_q3, frame_q4 = (Signal(4, name=f"backward_frame_q{i}") for i in range(1, 5))
-        address_q1, address_q2, address_q3, address_q4 = (
-            Signal.like(wave.address, name=f"address_q{i}", reset_less=True) for i in range(1, 5)
-        )
+        writes = selected & (wave.operation == BackwardOperation.WRITE_GRADIENT)
+        reads = selected & ~writes
+        reads_weight = wave.operation == BackwardOperation.READ_WEIGHT
+        frame = data.View(_FRAME, Cat(learn, learn & wave.update, reads, reads_weight, writes, wave.fresh))
+        frames = [frame] + [Signal(_FRAME, name=f"backward_frame_q{i}") for i in range(1, timing.UPDATE)]
+        addresses = [wave.address] + [
+            Signal.like(wave.address, name=f"address_q{i}", reset_less=True) for i in range(1, timing.UPDATE)
+        ]
+        for earlier, later in itertools.pairwise(frames):
+            m.d.sync += later.eq(earlier)
+        for earlier, later in itertools.pairwise(addresses):
+            m.d.sync += later.eq(earlier)
+        frame_q2, frame_q3, frame_q4, frame_q9 = (frames[i] for i in (2, 3, 4, timing.UPDATE - 1))
+        address_q4, address_q9 = addresses[4], addresses[timing.UPDATE - 1]
         operand_q1 = Signal(signed(numbers.operand_bits), reset_less=True)
         operand_q2 = Signal.like(operand_q1)
         weight_q2 = Signal(signed(numbers.weight.width), reset_less=True)
         weight_q3 = Signal.like(weight_q2)
+        weight_q4 = Signal.like(weight_q2)
         delta_q2 = Signal(signed(numbers.sensitivity.width), reset_less=True)
         gradient_q2 = Signal(signed(numbers.gradient_bits), reset_less=True)
         gradient_q3 = Signal.like(gradient_q2)
         gradient_product_q3 = Signal(signed(numbers.sensitivity.width + numbers.operand_bits), reset_less=True)
         gradient_q4 = Signal.like(gradient_q2)
         m.d.sync += [
-            Cat(frame_q1, frame_q2, frame_q3, frame_q4).eq(Cat(frame, frame_q1, frame_q2, frame_q3)),
-            Cat(address_q1, address_q2, address_q3, address_q4).eq(
-                Cat(wave.address, address_q1, address_q2, address_q3)
-            ),
             operand_q1.eq(wave.operand),
             operand_q2.eq(operand_q1),
             weight_q2.eq(weight_read.data),
             weight_q3.eq(weight_q2),
             delta_q2.eq(delta_read.data),
             gradient_q2.eq(gradient_read.data),
-            gradient_q3.eq(Mux(frame_q2[3], 0, gradient_q2)),
+            gradient_q3.eq(Mux(frame_q2.fresh, 0, gradient_q2)),
             gradient_product_q3.eq(delta_q2 * operand_q2),
-            # gradient_bits hold max_batch worst-case products (widths.sum_bits).
-            gradient_q4.eq(gradient_q3 + gradient_product_q3),
+            weight_q4.eq(weight_q3),
+            # gradient_bits hold max_batch worst-case products (widths.sum_bits), or fewer and a residual.
+            gradient_q4.eq(Mux(frame_q3.writes, self.partial_in, gradient_q3 + gradient_product_q3)),
         ]
+        # A wave that steps writes later than one that does not. The two never meet: a step ends its batch, and the next
+        # batch's first wave comes a whole round trip behind it.
         m.d.comb += [
-            gradient_write.addr.eq(address_q4),
-            gradient_write.data.eq(gradient_q4),
-            gradient_write.en.eq(frame_q4[0]),
+            step.gradient.eq(gradient_q4),
+            step.weight.eq(weight_q4),
+            gradient_write.addr.eq(Mux(frame_q9.updates, address_q9, address_q4)),
+            gradient_write.data.eq(Mux(frame_q9.updates, step.residual, gradient_q4)),
+            gradient_write.en.eq(frame_q9.updates | (frame_q4.learns & ~frame_q4.updates) | frame_q4.writes),
         ]
 
-        word = Mux(frame_q3[2], weight_q3, gradient_q3)
+        # Limited weights are counted along the lanes, as the wave walks.
+        saturated_q10 = Signal.like(self.saturated_out)
+        m.d.sync += saturated_q10.eq(self.saturated_in + (frame_q9.updates & step.saturated))
+        m.d.comb += self.saturated_out.eq(saturated_q10)
+
+        word = Mux(frame_q3.reads_weight, weight_q3, gradient_q3)
         partial_q4 = Signal(signed(self.shape.partial_bits), reset_less=True)
         m.d.comb += self.partial_out.eq(partial_q4)
         if numbers.has_sensitivity:
             product_q3 = Signal(signed(numbers.weight.width + numbers.sensitivity.width), reset_less=True)
             m.d.sync += product_q3.eq(weight_q2 * delta_q2)
             # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
-            addend = Mux(frame_q3[0], product_q3, Mux(frame_q3[1], word, 0))
+            addend = Mux(frame_q3.learns, product_q3, Mux(frame_q3.reads, word, 0))
             m.d.sync += partial_q4.eq(self.partial_in + addend)
         else:
-            m.d.sync += partial_q4.eq(Mux(frame_q3[1], word, self.partial_in))
+            m.d.sync += partial_q4.eq(Mux(frame_q3.reads, word, self.partial_in))
+        return frame_q9.updates, address_q9

@@ -51,8 +51,11 @@ class Fixed(ShapeCastable):
 
 
 def activation_token(activation: Q) -> data.StructLayout:
-    """Lay out one unit's activation on its way up; ``learn``: its sensitivity will come back."""
-    return data.StructLayout({"value": Fixed(activation), "learn": unsigned(1)})
+    """Lay out one unit's activation on its way up.
+
+    ``learn``: its sensitivity will come back; ``update``: the step follows, it is the last sample of its batch.
+    """
+    return data.StructLayout({"value": Fixed(activation), "learn": unsigned(1), "update": unsigned(1)})
 
 
 def sensitivity_token(sensitivity: Q, activation: Q) -> data.StructLayout:
@@ -97,6 +100,7 @@ def forward_wave(operand_bits: int, weight_bits: int, address_bits: int, lane_bi
             "first": unsigned(1),
             "last": unsigned(1),
             "learn": unsigned(1),
+            "update": unsigned(1),
             "lane": unsigned(lane_bits),
             "address": unsigned(address_bits),
             "operand": signed(max(operand_bits, weight_bits)),
@@ -109,6 +113,8 @@ class BackwardOperation(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]
 
     LEARN = 0
     """Sensitivity and gradient products."""
+    WRITE_GRADIENT = 1
+    """Store what comes along the partial sums' chain as the gradient of one lane."""
     READ_WEIGHT = 2
     READ_GRADIENT = 3
 
@@ -116,7 +122,7 @@ class BackwardOperation(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]
 def backward_wave(operand_bits: int, address_bits: int, delta_bits: int, lane_bits: int) -> data.StructLayout:
     """Lay out what enters lane 0 each cycle of a backward pass or a read-out, and walks one lane a cycle.
 
-    ``delta`` addresses the lane's deltas, ``fresh`` starts its gradient from zero, ``first`` and ``last`` frame the
+    ``delta`` addresses the lane's deltas, ``fresh`` starts its gradient from zero, ``update`` takes the step, ``first`` and ``last`` frame the
     row groups of one column, ``bias`` marks the column that has no sensitivity.
     """
     return data.StructLayout(
@@ -124,6 +130,7 @@ def backward_wave(operand_bits: int, address_bits: int, delta_bits: int, lane_bi
             "valid": unsigned(1),
             "operation": BackwardOperation,
             "fresh": unsigned(1),
+            "update": unsigned(1),
             "first": unsigned(1),
             "last": unsigned(1),
             "bias": unsigned(1),
@@ -144,7 +151,9 @@ def delta_wave(sensitivity: Q, delta_bits: int, lane_bits: int) -> data.StructLa
 
 def result_wave(accumulator_bits: int) -> data.StructLayout:
     """Lay out a row's pre-activation on its way out."""
-    return data.StructLayout({"valid": unsigned(1), "learn": unsigned(1), "value": signed(accumulator_bits)})
+    return data.StructLayout(
+        {"valid": unsigned(1), "learn": unsigned(1), "update": unsigned(1), "value": signed(accumulator_bits)}
+    )
 
 
 def register_wave(m: Module, source: Any, sink: Any) -> None:

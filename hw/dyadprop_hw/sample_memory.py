@@ -29,8 +29,10 @@ class SampleMemory(wiring.Component):
         ``n_in`` words a sample.
     forward_ready, backward_ready : Out(1)
         A whole sample waits for its forward pass; the oldest one for its backward pass.
-    forward_learn : Out(1)
-        The sample in (or before) its forward pass is to be learnt from.
+    forward_learn, forward_update : Out(1)
+        Flags of the sample in (or before) its forward pass: to be learnt from; the step follows.
+    backward_update : Out(1)
+        Of the sample in its backward pass.
     forward_start, forward_next, forward_row, forward_end : In(1)
         Take the waiting sample; go to its next column; back to its first column; done with it (comes with
         ``forward_row``).
@@ -60,6 +62,8 @@ class SampleMemory(wiring.Component):
                 "activation_in": In(stream.Signature(activation_token(numbers.input))),
                 "forward_ready": Out(1),
                 "forward_learn": Out(1),
+                "forward_update": Out(1),
+                "backward_update": Out(1),
                 "forward_start": In(1),
                 "forward_next": In(1),
                 "forward_row": In(1),
@@ -84,6 +88,7 @@ class SampleMemory(wiring.Component):
         forward_read = memory.read_port()
         backward_read = memory.read_port()
         learn = Array(Signal(name=f"learn_{place}") for place in range(self.depth))
+        update = Array(Signal(name=f"update_{place}") for place in range(self.depth))
 
         def after(value: Signal, limit: int) -> Any:
             return Mux(value == limit - 1, 0, value + 1)
@@ -108,7 +113,10 @@ class SampleMemory(wiring.Component):
                 write_column.eq(after(write_column, inputs)),
             ]
         with m.If(begun):
-            m.d.sync += learn[write_place].eq(token.payload.learn)
+            m.d.sync += [
+                learn[write_place].eq(token.payload.learn),
+                update[write_place].eq(token.payload.update),
+            ]
         with m.If(arrived):
             m.d.sync += write_place.eq(after(write_place, self.depth))
 
@@ -116,7 +124,11 @@ class SampleMemory(wiring.Component):
         forward_base = Signal(range(words))
         forward_address = Signal(range(words))
         forward_place = Signal(range(self.depth))
-        m.d.comb += [forward_read.addr.eq(forward_address), self.forward_learn.eq(learn[forward_place])]
+        m.d.comb += [
+            forward_read.addr.eq(forward_address),
+            self.forward_learn.eq(learn[forward_place]),
+            self.forward_update.eq(update[forward_place]),
+        ]
         with m.If(self.forward_next):
             m.d.sync += forward_address.eq(forward_address + 1)
         with m.If(self.forward_row):
@@ -144,7 +156,7 @@ class SampleMemory(wiring.Component):
         with m.If(self.backward_end):
             m.d.sync += backward_busy.eq(0)
         with m.If(self.backward_start):
-            m.d.sync += backward_busy.eq(1)
+            m.d.sync += [backward_busy.eq(1), self.backward_update.eq(update[backward_place])]
         with m.If(self.backward_next):
             m.d.sync += backward_address.eq(backward_address + 1)
         with m.If(self.backward_end | dropped):

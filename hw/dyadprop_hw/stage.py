@@ -117,6 +117,10 @@ class Stage(wiring.Component):
             first.backward_in.eq(backward.wave),
             first.delta_in.eq(loader.wave),
         ]
+        m.d.comb += [
+            first.rate_in.eq(control.rate),
+            first.partial_in.eq(control.partial),
+        ]
         for before, after in itertools.pairwise(lanes):
             m.d.comb += [
                 after.forward_in.eq(before.forward_out),
@@ -124,14 +128,17 @@ class Stage(wiring.Component):
                 after.delta_in.eq(before.delta_out),
                 after.partial_in.eq(before.partial_out),
                 after.result_in.eq(before.result_out),
+                after.rate_in.eq(before.rate_out),
+                after.saturated_in.eq(before.saturated_out),
             ]
 
-        activation_saturated = self._forward_exit(m, last, forward, memory)
+        activation_saturated = self._forward_exit(m, last, forward, backward, memory)
         sensitivity_saturated, room = self._backward_exit(m, last, control, backward)
 
         m.d.comb += [
             forward.write.eq(control.write),
             forward.learn.eq(memory.forward_learn),
+            forward.update.eq(memory.forward_update),
             forward.activation.eq(memory.forward_activation),
             memory.forward_start.eq(forward.start),
             memory.forward_next.eq(forward.next_column),
@@ -141,6 +148,7 @@ class Stage(wiring.Component):
             backward.ready.eq(memory.backward_ready & loader.loaded & room),
             backward.activation.eq(memory.backward_activation),
             backward.fresh.eq(control.fresh),
+            backward.update.eq(memory.backward_update),
             memory.backward_start.eq(backward.start),
             memory.backward_next.eq(backward.next_column),
             memory.backward_end.eq(backward.end),
@@ -150,9 +158,9 @@ class Stage(wiring.Component):
         ]
 
         # Parameters move only while no sample is in flight, and gradients only after the last one is written.
-        draining = Signal(range(Lane.GRADIENT_LATENCY + 1))
+        draining = Signal(range(Lane.UPDATE_LATENCY + 1))
         with m.If(backward.busy):
-            m.d.sync += draining.eq(Lane.GRADIENT_LATENCY)
+            m.d.sync += draining.eq(Lane.UPDATE_LATENCY)
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
         m.d.comb += [
@@ -162,14 +170,15 @@ class Stage(wiring.Component):
             self.status.stored.eq(memory.stored),
             self.status.waiting.eq(memory.waiting),
         ]
-        for position, event in enumerate((activation_saturated, sensitivity_saturated)):
+        for position, events in enumerate((activation_saturated, sensitivity_saturated, last.saturated_out)):
             count = Signal(COUNTER_BITS, name=f"saturations_{position}")
-            with m.If(event):
-                m.d.sync += count.eq(count + 1)
+            m.d.sync += count.eq(count + events)
             m.d.comb += control.counters[position].eq(count)
         return m
 
-    def _forward_exit(self, m: Module, last: Lane, forward: ForwardPass, memory: SampleMemory) -> Any:
+    def _forward_exit(
+        self, m: Module, last: Lane, forward: ForwardPass, backward: BackwardPass, memory: SampleMemory
+    ) -> Any:
         """Round results into activations and queue them; return the saturation strobe."""
         numbers, plan = self.numbers, self.plan
         m.submodules.activation = activation = Activation(numbers)
@@ -184,22 +193,36 @@ class Stage(wiring.Component):
         result = last.result_out
         with m.If(result.valid):
             m.d.sync += row.eq(Mux(row == rows - 1, 0, row + 1))
-        frame = Signal(2)
+        frame = Signal(3)
         m.d.comb += [
             activation.accumulator.eq(result.value),
-            frame.eq(Cat(result.valid & (row < numbers.outputs), result.learn)),
+            frame.eq(Cat(result.valid & (row < numbers.outputs), result.learn, result.update)),
         ]
         for cycle in range(activation.latency):
-            frame_next = Signal(2, name=f"result_frame_q{cycle + 1}")
+            frame_next = Signal(3, name=f"result_frame_q{cycle + 1}")
             m.d.sync += frame_next.eq(frame)
             frame = frame_next
         m.d.comb += [
             queue.i.valid.eq(frame[0]),
             queue.i.payload.value.eq(activation.activation),
             queue.i.payload.learn.eq(frame[1]),
+            queue.i.payload.update.eq(frame[2]),
         ]
         room = _reserve(m, "output", forward.start, queue, plan.output_vectors, numbers.outputs)
-        m.d.comb += forward.ready.eq(memory.forward_ready & room)
+        # Behind the last sample of a batch no forward pass begins before its step is in all lanes: the next one follows
+        # the step's wave so closely that each lane reads a new weight just after it was written.
+        stepping = Signal()
+        settling = Signal(range(Lane.UPDATE_LATENCY))
+        with m.If(forward.end & memory.forward_update):
+            m.d.sync += stepping.eq(1)
+        with m.If(backward.end & memory.backward_update):
+            m.d.sync += settling.eq(Lane.UPDATE_LATENCY - 2)
+        with m.Elif(settling != 0):
+            m.d.sync += settling.eq(settling - 1)
+            with m.If(settling == 1):
+                m.d.sync += stepping.eq(0)
+        last_of_batch = stepping | (forward.busy & memory.forward_update)
+        m.d.comb += forward.ready.eq(memory.forward_ready & room & ~last_of_batch)
         return frame[0] & activation.saturated
 
     def _backward_exit(self, m: Module, last: Lane, control: StageControl, backward: BackwardPass) -> tuple[Any, Any]:
@@ -211,7 +234,8 @@ class Stage(wiring.Component):
             register_wave(m, wave, later)
             wave = later
         learn = wave.operation == BackwardOperation.LEARN
-        m.d.comb += [control.word_valid.eq(wave.valid & ~learn), control.word_data.eq(last.partial_out)]
+        reads = (wave.operation == BackwardOperation.READ_WEIGHT) | (wave.operation == BackwardOperation.READ_GRADIENT)
+        m.d.comb += [control.word_valid.eq(wave.valid & reads), control.word_data.eq(last.partial_out)]
         if not numbers.has_sensitivity:
             return 0, 1
 

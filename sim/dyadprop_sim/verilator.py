@@ -12,7 +12,7 @@ from dyadprop.device import DeviceInfo
 from dyadprop.errors import RangeError
 from dyadprop.formats import Ints
 from dyadprop.network import Network, RawParameters
-from dyadprop.operations import COUNTER_BITS, Operation
+from dyadprop.operations import COUNTER_BITS, HEAD_COUNTERS, SCALE_BITS, STAGE_COUNTERS, Operation
 from dyadprop.plan import DEFAULT_MULTIPLIERS, Plan, plan_network
 from dyadprop.widths import target_format
 from dyadprop.words import Counts, Part, WordDevice
@@ -133,12 +133,12 @@ class NetworkSimulation:
         kind: Any = ControlKind.COMMAND
         return pack(self.control_token, kind=kind.value, stage=stage, operation=operation, data=words)
 
-    def load(self, params: Sequence[RawParameters]) -> None:
-        """Load weights and biases; returns when every stage has them."""
+    def load(self, params: Sequence[RawParameters], operation: Operation = Operation.WORD) -> None:
+        """Load weights and biases, or with WRITE_GRADIENT their accumulators; returns when every stage has them."""
         words = []
         for index, entry in enumerate(params, start=1):
             rows = np.hstack([entry.weight, entry.bias[:, None]])
-            words += [self.command(index, Operation.BEGIN), self.command(index, Operation.WORD, rows.ravel())]
+            words += [self.command(index, Operation.BEGIN), self.command(index, operation, rows.ravel())]
         self.counters(words)
 
     def counters(self, before: list[Words] | None = None) -> list[int]:
@@ -159,7 +159,7 @@ class NetworkSimulation:
 
         Returns
         -------
-        counters : int64 array, two a stage and one of the cost head
+        counters : int64 array, three a stage and one of the cost head
         answers : list of int64 arrays, one a read-out
         """
         last = len(self.plan.stages)
@@ -168,7 +168,7 @@ class NetworkSimulation:
         counts = [words for _, _, words in reads]
         answer = self.run(
             {"control_in": np.concatenate([*commands, *after, self.command(stages, Operation.COUNTERS)])},
-            {"control_out": sum(counts) + 2 * last + 1},
+            {"control_out": sum(counts) + STAGE_COUNTERS * last + HEAD_COUNTERS},
             cycles=cycles,
         )["control_out"]
         values = unpack(self.control_token, "data", answer)
@@ -266,6 +266,45 @@ class VerilatorDevice(WordDevice):
     def _load_words(self, params: list[RawParameters]) -> None:
         self._rtl.load(params)
 
+    def _train_words(self, x: Ints, targets: Ints, *, batch_size: int, exponent: int, scale: int) -> Part:
+        rtl, net = self._rtl, self.net
+        last = len(self.plan.stages)
+        rates = [rtl.command(s.numbers.index, Operation.RATE, s.numbers.step_shift(exponent)) for s in self.plan.stages]
+        rtl.counters([*rates, rtl.command(last + 1, Operation.RATE, scale)])
+        ends = np.zeros(len(x), dtype=np.int64)
+        ends[batch_size - 1 :: batch_size] = 1
+        ends[-1] = 1
+        expected = {"output": len(x) * net.outputs}
+        if net.input_gradient:
+            expected["input_sensitivity"] = len(x) * net.inputs
+        start = rtl.simulation.cycle
+        answer = rtl.run(
+            {
+                "input": pack(rtl.input_token, value=x.ravel(), learn=1, update=np.repeat(ends, net.inputs)),
+                "target": pack(rtl.target_token, value=targets.ravel(), seed=0),
+            },
+            expected,
+        )
+        cycles = rtl.simulation.cycle - start
+        # A stage carries this out when its last step is done, so the counters behind it are complete.
+        done = [rtl.command(s.numbers.index, Operation.RATE, 0) for s in self.plan.stages]
+        counters, _ = rtl.control([], [*done, rtl.command(last + 1, Operation.RATE, 1 << SCALE_BITS)])
+        outputs = unpack(rtl.output_token, "value", answer["output"]).reshape(len(x), -1)
+        return Part(outputs, None, [], self._saturations(counters), cycles)
+
+    def _read_residuals(self) -> list[RawParameters]:
+        _, answers = self._rtl.control(self._reads(Operation.READ_GRADIENT), [])
+        return self._stage_gradients(answers)
+
+    def _write_residuals(self, residuals: list[RawParameters]) -> None:
+        self._rtl.load(residuals, Operation.WRITE_GRADIENT)
+
+    def _stage_gradients(self, answers: list[Ints]) -> list[RawParameters]:
+        return [
+            self._rtl.stage_words(stage.numbers.index, values, stage.numbers.gradient_fraction)
+            for stage, values in zip(self.plan.stages, answers, strict=True)
+        ]
+
     def _read_words(self) -> list[RawParameters]:
         _, answers = self._rtl.control(self._reads(Operation.READ_WEIGHT), [])
         return [
@@ -277,15 +316,17 @@ class VerilatorDevice(WordDevice):
         return [(s.numbers.index, operation, s.numbers.outputs * s.numbers.columns) for s in self.plan.stages]
 
     def _saturations(self, counters: Ints) -> Counts:
-        """Turn counters, two a stage and one of the head, into what was added since the last time."""
+        """Turn counters, three a stage and one of the head, into what was added since the last time."""
         added = (counters - self._counters) % (1 << COUNTER_BITS)
         self._counters = counters
         last = len(self.plan.stages)
         counts: Counts = {}
         for index in range(1, last + 1):
-            counts[index, "activation"] = int(added[2 * index - 2])
-            counts[index - 1, "sensitivity"] = int(added[2 * index - 1])
-        counts[last, "sensitivity"] = int(added[2 * last])
+            activation, sensitivity, weight = (int(n) for n in added[STAGE_COUNTERS * (index - 1) :][:STAGE_COUNTERS])
+            counts[index, "activation"] = activation
+            counts[index - 1, "sensitivity"] = sensitivity
+            counts[index, "weight"] = weight
+        counts[last, "sensitivity"] = int(added[-1])
         return counts
 
     def _inputs(self, x: Ints, *, learn: bool) -> Words:
@@ -325,10 +366,7 @@ class VerilatorDevice(WordDevice):
         return Part(
             outputs=unpack(rtl.output_token, "value", answer["output"]).reshape(len(x), -1),
             inputs=inputs,
-            gradients=[
-                rtl.stage_words(stage.numbers.index, values, stage.numbers.gradient_fraction)
-                for stage, values in zip(self.plan.stages, sums, strict=True)
-            ],
+            gradients=self._stage_gradients(sums),
             saturations=self._saturations(counters),
             cycles=first_word - start,
             transfer_cycles=rtl.simulation.cycle - first_word,
