@@ -114,7 +114,7 @@ class StagePlan:
 
     @property
     def banks(self) -> int:
-        """Vectors of deltas that each lane has room for: from its first word to the end of its pass a vector holds one."""
+        """Vectors of deltas that a lane has room for: a vector holds one from its first word to its pass's end."""
         held = self.groups * self.lanes + timing.delta(self.numbers) + 1 + self.backward_cycles
         return -(-held // self.tick)
 
@@ -238,7 +238,8 @@ class Plan:
     def step_interval(self) -> int:
         """Cycles between samples of a stream of batches of one: each waits for the step of the one before.
 
-        From one forward pass of stage 1 to the next: once up, once down, through its own backward pass, and behind the step's wave.
+        From one forward pass of stage 1 to the next: once up, once down, through its own backward pass, and behind
+        the step's wave.
         """
         first = self.stages[0]
         start = 1  # of the forward pass, after the last input word; that word is there already

@@ -69,7 +69,8 @@ class Lane(wiring.Component):
         forward      acc <= W[r,j] * x_j      + (first ? 0 : acc)
         sensitivity  sum <= W[r,j] * delta[r] + sum of the previous lane
         gradient     G   <= delta[r] * x'_j   + (fresh ? 0 : G)
-    step         u = round(G / 2^s);  W <= W - u;  G <= G - u 2^s        with the last sample's products, in the same pass
+    step         u = round(G / 2^s);  W <= W - u;  G <= G - u 2^s        with the last sample's products, in the same
+    pass
 
     Waves enter at ``*_in`` and leave at ``*_out`` one cycle later; nothing stalls. Results walk one lane in two
     cycles, so that
@@ -99,7 +100,8 @@ class Lane(wiring.Component):
     -----
     Multipliers: 2, and 1 more with a sensitivity pass. Memory: ``R (n_in + 1)`` weights (two readers; the writer
     shares the forward
-    reader's address, as the two never act together) and as many gradients (one reader, one writer), ``B R`` deltas (`StagePlan.banks`).
+    reader's address, as the two never act together) and as many gradients (one reader, one writer), ``B R`` deltas
+    (`StagePlan.banks`).
     A gradient written by one wave is seen by reads that start ``GRADIENT_LATENCY`` cycles later or more; the stage
     keeps that distance.
     """

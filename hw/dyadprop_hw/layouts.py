@@ -122,8 +122,8 @@ class BackwardOperation(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]
 def backward_wave(operand_bits: int, address_bits: int, delta_bits: int, lane_bits: int) -> data.StructLayout:
     """Lay out what enters lane 0 each cycle of a backward pass or a read-out, and walks one lane a cycle.
 
-    ``delta`` addresses the lane's deltas, ``fresh`` starts its gradient from zero, ``update`` takes the step, ``first`` and ``last`` frame the
-    row groups of one column, ``bias`` marks the column that has no sensitivity.
+    ``delta`` addresses the lane's deltas, ``fresh`` starts its gradient from zero, ``update`` takes the step,
+    ``first`` and ``last`` frame the row groups of one column, ``bias`` marks the column that has no sensitivity.
     """
     return data.StructLayout(
         {

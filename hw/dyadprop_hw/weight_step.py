@@ -15,7 +15,7 @@ _FINE_BITS = 3
 
 
 def rate_layout(gradient_bits: int) -> data.StructLayout:
-    """Lay out a learning rate ``2^-s`` in units of the words: ``shift`` is ``s``, ``mask`` has its ``s`` low bits set."""
+    """Lay out a learning rate: ``shift`` is ``s`` of docs/arithmetic.md, ``mask`` has its ``s`` low bits set."""
     return data.StructLayout({"shift": unsigned(SHIFT_BITS), "mask": unsigned(gradient_bits)})
 
 
@@ -40,8 +40,8 @@ class WeightStep(wiring.Component):
 
     Notes
     -----
-    Free running; latency ``LATENCY``, interval 1; no multiplier. The residual needs no subtraction: ``G - u 2^s`` is the ``s`` low
-    bits of ``G``, less ``2^s`` where ``u`` was rounded up, and ``-2^s`` is the complement of the mask.
+    Free running; latency ``LATENCY``, interval 1; no multiplier. The residual needs no subtraction: ``G - u 2^s`` is
+    the ``s`` low bits of ``G``, less ``2^s`` where ``u`` was rounded up, and ``-2^s`` is the complement of the mask.
     """
 
     LATENCY = timing.WEIGHT_STEP
