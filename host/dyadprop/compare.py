@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from dyadprop.checkpoints import Checkpoint
 from dyadprop.device import Device
 from dyadprop.errors import DyadpropError, ShapeError
 from dyadprop.formats import Ints
 from dyadprop.network import Network, Parameters
-from dyadprop.results import RawResult, Result, Saturation
+from dyadprop.results import RawResult, Result, Saturation, TrainResult
+
+_NO_WORDS = "a float result has no words to compare; compare devices that work on words"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Difference:
         ``l``; 0 is the network's input.
     signal : str
         ``"output"``, ``"cost"``, ``"weight gradient"``, ``"bias gradient"``, ``"input gradient"``, ``"weight"``,
-        ``"bias"``, or ``"saturated activation"`` and its like: a count.
+        ``"bias"``, ``"weight residual"``, ``"bias residual"``, or ``"saturated activation"`` and its like: a count.
     sample : int or None
         Sample of the batch; None for a value that belongs to no single sample, such as a gradient's sum.
     index : tuple of int
@@ -161,6 +164,58 @@ def compare_results(net: Network, got: Result, expected: Result) -> Comparison:
     return found
 
 
+def compare_training(net: Network, got: TrainResult, expected: TrainResult) -> Comparison:
+    """Compare what two devices answered to one training run: outputs, exact costs, saturation counts.
+
+    Parameters
+    ----------
+    net : Network
+    got, expected : TrainResult
+        With ``raw``; of the same run on the same words. What the run made of the parameters: `compare_checkpoints`.
+
+    Returns
+    -------
+    Comparison
+        A sample is the how-manieth that was presented.
+
+    Raises
+    ------
+    DyadpropError
+        If either has no raw words, or the samples came in another order or at another rate.
+    """
+    left, right = got.raw, expected.raw
+    if left is None or right is None:
+        raise DyadpropError(_NO_WORDS)
+    if got.learning_rate != expected.learning_rate or not np.array_equal(got.order, expected.order):
+        raise DyadpropError("device and golden did not learn in the same order at the same rate")
+    last = len(net.layers)
+    found = compare_words(last, "output", left.outputs, right.outputs, by_sample=True)
+    if left.costs is not None and right.costs is not None:
+        for one, other in zip(left.costs, right.costs, strict=True):
+            found += _compare_counts(last, "cost", one, other)
+    found += compare_saturations(net, got.stats.saturations, expected.stats.saturations)
+    return found
+
+
+def compare_checkpoints(net: Network, got: Checkpoint, expected: Checkpoint) -> Comparison:
+    """Compare the parameters that two devices hold, and what steps left in their accumulators.
+
+    Raises
+    ------
+    DyadpropError
+        If a parameter is no word of its format, or one device has no residuals.
+    """
+    found = compare_parameters(net, got.parameters, expected.parameters)
+    layers = len(net.layers)
+    if len(got.residuals) != layers or len(expected.residuals) != layers:
+        raise DyadpropError(_NO_WORDS)
+    for stage, (one, other) in enumerate(zip(got.residuals, expected.residuals, strict=True), start=1):
+        _same_fraction(stage, "residual", one.fraction_bits, other.fraction_bits)
+        found += compare_words(stage, "weight residual", one.weight, other.weight)
+        found += compare_words(stage, "bias residual", one.bias, other.bias)
+    return found
+
+
 def compare_saturations(net: Network, got: Sequence[Saturation], expected: Sequence[Saturation]) -> Comparison:
     """Compare saturation counts, those that are zero included.
 
@@ -245,7 +300,7 @@ def locate(
 
 def _raw(result: Result) -> RawResult:
     if result.raw is None:
-        raise DyadpropError("a float result has no words to compare; compare devices that work on words")
+        raise DyadpropError(_NO_WORDS)
     return result.raw
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dyadprop.errors import RangeError
 from dyadprop.network import Network
-from dyadprop.widths import StageNumbers, stage_numbers
+from dyadprop.widths import stage_numbers
 
 SCALE_BITS = 8
 FULL_SCALE = 1 << SCALE_BITS  # m of plain gradients
@@ -59,8 +59,7 @@ def check_rate(net: Network, rate: Rate, batch_size: int) -> None:
     batch_size : int
         Samples a step.
     """
-    stages = stage_numbers(net)
-    for stage in stages:
+    for stage in stage_numbers(net):
         shift = stage.step_shift(rate.exponent)
         if 0 <= shift <= stage.largest_step_shift(batch_size):
             continue
@@ -72,12 +71,19 @@ def check_rate(net: Network, rate: Rate, batch_size: int) -> None:
             bits = stage.gradient_bits
             what = f"{head} small for stage {stage.index}: its {bits}-bit accumulators cannot hold what a step leaves"
             advice = f"a larger max_batch (now {net.max_batch}) or a smaller batch_size takes smaller rates"
-        raise RangeError(f"{what}; allowed are {_allowed(stages, batch_size)}; {advice}")
+        raise RangeError(f"{what}; allowed are {_allowed(net, batch_size)}; {advice}")
 
 
-def _allowed(stages: list[StageNumbers], batch_size: int) -> str:
+def exponents(net: Network, batch_size: int) -> range:
+    """Give the exponents that every stage of a network can take with batches of that size; there may be none."""
+    stages = stage_numbers(net)
     first = max(-stage.step_shift(0) for stage in stages)
     last = min(stage.largest_step_shift(batch_size) - stage.step_shift(0) for stage in stages)
-    if last < first:
+    return range(first, last + 1)
+
+
+def _allowed(net: Network, batch_size: int) -> str:
+    fitting = exponents(net, batch_size)
+    if not fitting:
         return "none, as what the stages can take does not overlap: give them formats that are more alike"
-    return f"{Rate(last, MIN_SCALE).value:.3g} to {Rate(first, FULL_SCALE).value:.3g}"
+    return f"{Rate(fitting[-1], MIN_SCALE).value:.3g} to {Rate(fitting[0], FULL_SCALE).value:.3g}"

@@ -12,7 +12,7 @@ from dyadprop.device import Device
 from dyadprop.errors import RangeError
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Parameters
-from dyadprop.results import Result
+from dyadprop.results import Result, TrainResult
 
 # No format reaches further than 2^17, so a parameter beyond this has left for good; float64 still squares it with ease.
 DIVERGED = 2.0**20
@@ -114,22 +114,22 @@ class EpochFigures:
 
 @dataclass
 class Step:
-    """One step of a learner.
+    """One step of a learner, or several that a device took on its own.
 
     Attributes
     ----------
     batch : int
-        Within the epoch, from 0.
+        The first one's number within the epoch, from 0.
     samples : int64 array
-        Which of the training samples it took.
-    result : Result
+        Which of the training samples were taken.
+    result : Result or TrainResult
     comparison : Comparison
         With the golden model; of nothing where there is none.
     """
 
     batch: int
     samples: Ints
-    result: Result
+    result: Result | TrainResult
     comparison: Comparison
 
 
@@ -193,7 +193,7 @@ class Learner:
             result, comparison = self._gradients(x[chosen], y[chosen], figures)
             assert result.cost is not None
             cost += result.cost
-            right += _right(result.outputs, y[chosen])
+            right += right_answers(result.outputs, y[chosen])
             figures.samples += len(chosen)
             figures.cost = cost / figures.samples
             figures.train_accuracy = right / figures.samples
@@ -222,7 +222,7 @@ class Learner:
             self.golden.load(self.params)
             comparison += compare_results(self.device.net, result, self.golden.predict(x))
             self.golden_seconds += time.perf_counter() - start
-        accuracy = _right(result.outputs, y) / len(x)
+        accuracy = right_answers(result.outputs, y) / len(x)
         if self.history:
             self.history[-1].test_accuracy = accuracy
         return accuracy, comparison
@@ -255,5 +255,6 @@ class Learner:
         return result, comparison
 
 
-def _right(outputs: Floats, targets: Floats) -> int:
+def right_answers(outputs: Floats, targets: Floats) -> int:
+    """Count the samples whose largest output is the largest target's."""
     return int(np.count_nonzero(np.argmax(outputs, axis=1) == np.argmax(targets, axis=1)))

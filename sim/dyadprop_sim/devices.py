@@ -1,11 +1,15 @@
 """Devices in software: the float64 reference and the golden model, behind the interface of the hardware."""
 
+import numpy as np
+
 from dyadprop.costs import real_cost
 from dyadprop.device import Device, DeviceInfo, Trained
+from dyadprop.errors import RangeError
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Network, Parameters, RawParameters
 from dyadprop.rates import Rate
 from dyadprop.results import Result, Saturation, Stats
+from dyadprop.training import DIVERGED
 from dyadprop.words import Part, WordDevice
 from dyadprop_sim import golden, reference
 
@@ -66,9 +70,10 @@ class FloatDevice(Device):
         return result
 
     def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
-        self._params, outputs = reference.train(
-            self.net, self._params, x, y, batch_size=batch_size, learning_rate=rate.value
-        )
+        params, outputs = reference.train(self.net, self._params, x, y, batch_size=batch_size, learning_rate=rate.value)
+        if not all(np.all(np.abs(values) < DIVERGED) for entry in params for values in entry):
+            raise RangeError(f"training diverged; try a smaller learning rate than {rate.value:g}")
+        self._params = params
         parts = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
         costs = [real_cost(self.net, outputs[part], y[part]) for part in parts]
         return Trained(outputs, costs, None, Stats(samples=len(x)))

@@ -6,6 +6,7 @@ import numpy as np
 
 from dyadprop.formats import MAX_FRACTION, Formats, Ints, Q
 from dyadprop.network import ACTIVATIONS, COSTS, Dense, Network, Parameters, RawParameters
+from dyadprop.rates import FULL_SCALE, MIN_SCALE, Rate, exponents
 from dyadprop.widths import stage_numbers, target_format
 
 KINDS = ("realistic", "uniform", "extremes", "ties")
@@ -80,6 +81,20 @@ def draw_words(rng: np.random.Generator, net: Network, kind: str, batch: int) ->
     """Draw parameters and a batch for a network that is there already."""
     draw = {"realistic": _realistic, "uniform": _uniform, "extremes": _extremes, "ties": _ties}[kind]
     return Case(net, *draw(rng, net, batch), kind)
+
+
+def random_rate(rng: np.random.Generator, net: Network, batch_size: int) -> Rate | None:
+    """Draw a learning rate that the network can take; None if there is none.
+
+    Half of them are of a usual size, where the formats allow it; the others anything, up to those that throw every
+    weight to its limit.
+    """
+    fitting = exponents(net, batch_size)
+    if not fitting:
+        return None
+    usual = [k for k in fitting if 0 <= k <= 10]
+    chosen = int(rng.choice(usual if usual and rng.random() < 0.5 else fitting))
+    return Rate(chosen, FULL_SCALE if rng.random() < 0.25 else int(rng.integers(MIN_SCALE, FULL_SCALE)))
 
 
 def _network(rng: np.random.Generator, kind: str, layers: int, max_width: int, batch: int) -> Network:

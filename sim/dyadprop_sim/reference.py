@@ -164,13 +164,14 @@ def train(
     """
     held = list(params)
     outputs = []
-    for i in range(0, len(x), batch_size):
-        trace = textbook(net, held, x[i : i + batch_size], targets[i : i + batch_size])
-        outputs.append(trace.outputs)
-        held = [
-            Parameters(p.weight - learning_rate * g.weight, p.bias - learning_rate * g.bias)
-            for p, g in zip(held, trace.gradients, strict=True)
-        ]
+    with np.errstate(all="ignore"):  # what leaves for infinity is for the caller to see
+        for i in range(0, len(x), batch_size):
+            trace = textbook(net, held, x[i : i + batch_size], targets[i : i + batch_size])
+            outputs.append(trace.outputs)
+            held = [
+                Parameters(p.weight - learning_rate * g.weight, p.bias - learning_rate * g.bias)
+                for p, g in zip(held, trace.gradients, strict=True)
+            ]
     return held, np.concatenate(outputs)
 
 

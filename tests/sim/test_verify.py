@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dyadprop.cli import main
-from dyadprop_sim.random_networks import Case, random_case
+from dyadprop_sim.commands.verify import EPOCHS, training_runs
+from dyadprop_sim.random_networks import random_case
 from tests import wrong_devices
 
 
@@ -16,20 +17,29 @@ def _devices(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_devices.install(monkeypatch)
 
 
-def words_of(case: Case) -> int:
+def words_of(seed: int) -> int:
     """Words that one network must be compared in, counted from its description."""
+    case = random_case(seed)
     net, batch = case.net, len(case.x)
     parameters = sum(n_out * (n_in + 1) for n_in, n_out in zip(net.widths, net.widths[1:], strict=False))
     counts = 3 * len(net.layers) + 3
     outputs = batch * net.outputs
     backward = parameters + (batch * net.inputs if net.input_gradient else 0)
     cost = 1 if net.cost == "squared_error" else 0
+    gradients = outputs + cost + backward + counts
     return (
         counts  # load
         + 2 * parameters  # read back before and after
-        + 2 * (outputs + cost + backward + counts)  # gradients, twice
+        + 2 * gradients  # twice
         + (outputs + counts)  # predict
         + (outputs + backward + counts)  # vjp
+        + sum(
+            EPOCHS * (outputs + cost * -(-batch // batch_size))
+            + counts  # train
+            + 2 * 2 * parameters  # words and residuals, before and after
+            + gradients
+            for batch_size, _ in training_runs(net, seed)
+        )
     )
 
 
@@ -38,7 +48,7 @@ def test_a_right_device(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture
     path = tmp_path / "verify.json"
     argv = ["verify", "--device", "twin", "--networks", "12", "--seed", str(seed), "--json", str(path)]
     assert main(argv) == 0
-    words = sum(words_of(random_case(s)) for s in range(seed, seed + 12))
+    words = sum(words_of(s) for s in range(seed, seed + 12))
     assert json.loads(path.read_text()) == {
         "device": "twin",
         "seed": seed,
@@ -73,9 +83,10 @@ def test_a_wrong_bit_is_found(
     assert main(["verify", "--device", name, "--networks", "1", "--seed", str(seed), "--json", "-"]) == 1
     captured = capsys.readouterr()
     document = json.loads(captured.out)
-    assert document["words"] == words_of(case)
-    # One word each time that the sample takes part: gradients, the seed's gradients, gradients again.
-    assert document["mismatches"] == 3
+    assert document["words"] == words_of(seed)
+    # One word each time that the sample takes part: gradients, the seed's gradients, gradients again, behind each run.
+    mismatches = 3 + len(training_runs(case.net, seed))
+    assert document["mismatches"] == mismatches
     (failure,) = document["failures"]
     n_out, n_in = case.net.widths[stage], case.net.widths[stage - 1]
     index = [n_out - 1, n_in - 1] if signal == "weight" else [n_out - 1]
@@ -92,7 +103,7 @@ def test_a_wrong_bit_is_found(
         f"over the batch; sample {sample} alone, {where}"
     )
     assert lines[1] == f"  again: {failure['again']}"
-    assert lines[2] == f"{name}: 3 of {words_of(case):,} words of 1 network differ, in 1 of the networks"
+    assert lines[2] == f"{name}: {mismatches} of {words_of(seed):,} words of 1 network differ, in 1 of the networks"
 
 
 @pytest.mark.parametrize("sample", [0, 3])
@@ -114,7 +125,7 @@ def test_the_other_networks_are_compared_too(capsys: pytest.CaptureFixture[str])
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     assert [failure["seed"] for failure in document["failures"]] == list(range(8))
-    assert document["words"] == sum(words_of(random_case(seed)) for seed in range(8))
+    assert document["words"] == sum(words_of(seed) for seed in range(8))
     assert captured.err.count("mismatch in network") == 5
 
 

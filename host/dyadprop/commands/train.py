@@ -1,11 +1,13 @@
 """Train a network on handwritten digits with gradients from a device.
 
-The device computes outputs and gradients; this program does gradient descent with momentum in float64 and loads the
-parameters again before each batch. Each answer is compared with the golden model's, word by word, and a float64 network
-learns beside it from the same start and in the same order.
+With --update host, the device computes outputs and gradients; this program does gradient descent with momentum in
+float64 and loads the parameters again before each batch. With --update device, the device takes the steps too (lossless
+SGD), and nothing crosses the link but samples and outputs. Each answer is compared with the golden model's, word by
+word, what the device learnt included, and a float64 network learns beside it from the same start and in the same order.
 
 It fails (exit code 1) at the first word that differs, and at the end if the test accuracy is too low or too far from
-float64's. loss.png, history.json, parameters.npz and net.toml are written to --out.
+float64's. loss.png, history.json, parameters.npz and net.toml are written to --out; checkpoint.npz too, with what a
+device goes on learning from.
 """
 
 import argparse
@@ -18,11 +20,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dyadprop.checkpoints import save_checkpoint
 from dyadprop.compare import Comparison, Difference, locate
 from dyadprop.data import Dataset, digits
-from dyadprop.device import open_device
+from dyadprop.device import Device, open_device
+from dyadprop.device_training import DeviceLearner
 from dyadprop.errors import RangeError
-from dyadprop.network import Dense, Network
+from dyadprop.network import Dense, Network, Parameters
 from dyadprop.optional import optional_packages
 from dyadprop.parameter_files import load_parameters, save_parameters
 from dyadprop.report import Report, write_json
@@ -31,6 +35,11 @@ from dyadprop.training import EpochFigures, Learner, Momentum, Step
 DEFAULT_DEVICE = "verilator"
 REQUIRED_ACCURACY = 0.95  # of the default network
 CLOSENESS = 0.01  # to float64: 3.6 of the 360 test samples
+
+HOST_DEFAULTS = {"batch_size": 32, "learning_rate": 0.05, "momentum": 0.9}
+DEVICE_DEFAULTS = {"batch_size": 1, "learning_rate": 2.0**-6, "momentum": 0.0}
+
+_Learner = Learner | DeviceLearner
 
 # Kinds of device that are not compared with the golden model, and why.
 _NOT_COMPARED = {
@@ -41,10 +50,18 @@ _NOT_COMPARED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of training."""
+    parser.add_argument(
+        "--update", choices=("host", "device"), default="host", help="who takes the steps (default: %(default)s)"
+    )
     parser.add_argument("--epochs", type=_positive, default=15, metavar="N", help="default: %(default)s")
-    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="default: %(default)s")
-    parser.add_argument("--learning-rate", type=float, default=0.05, metavar="R", help="default: %(default)s")
-    parser.add_argument("--momentum", type=float, default=0.9, metavar="M", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=_positive, metavar="N", help="default: 32; on the device 1")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="R",
+        help="of a batch's mean gradient, default 0.05; on the device of its sum, default 2^-6",
+    )
+    parser.add_argument("--momentum", type=float, metavar="M", help="default: 0.9; there is none on the device")
     parser.add_argument(
         "--network", metavar="NET.TOML", help="a network of 64 inputs and 10 outputs (default: 64-32-10, tanh)"
     )
@@ -69,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     data = digits()
     net = _network(args.network, data)
     start = net.init(args.seed) if args.load is None else load_parameters(args.load, net)
-    optimizers = [Momentum(args.learning_rate, args.momentum) for _ in range(2)]
+    _set_defaults(args)
     out = _directory(args.out)
 
     report.say(f"{net!r}; {data.name}: {len(data.train_x)} samples to train, {len(data.test_x)} to test")
@@ -82,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
         golden = None if not_compared else stack.enter_context(open_device("golden", net))
         opening = time.perf_counter() - clock
         report.say(f"device {args.device}: " + (not_compared or "each word is compared with the golden model's"))
-        learner = Learner(device, start, optimizers[0], golden)
-        beside = Learner(reference, start, optimizers[1])
+        learner = _learner(args, device, start, golden)
+        beside = _learner(args, reference, start, None)
         words, mismatch = _train(args, report, data, learner, beside)
     total = time.perf_counter() - clock
 
@@ -99,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         "widths": net.widths,
         "epochs": args.epochs,
         "batch_size": args.batch_size,
+        "update": args.update,
         "learning_rate": args.learning_rate,
         "momentum": args.momentum,
         "accuracy": accuracy,
@@ -119,7 +137,12 @@ def run(args: argparse.Namespace) -> int:
 
     net.save(out / "net.toml")
     save_parameters(out / "parameters.npz", net, learner.params)
-    title = f"{data.name}, {'-'.join(str(width) for width in net.widths)}: gradients from {args.device} and in float64"
+    written = ["loss.png", "history.json", "parameters.npz", "net.toml"]
+    if isinstance(learner, DeviceLearner):
+        save_checkpoint(out / "checkpoint.npz", learner.state)
+        written.append("checkpoint.npz")
+    what = "learnt on" if args.update == "device" else "gradients from"
+    title = f"{data.name}, {'-'.join(str(width) for width in net.widths)}: {what} {args.device} and in float64"
     learning_curves(out / "loss.png", learner.history, beside.history, name=args.device, title=title)
     if args.save is not None:
         save_parameters(args.save, net, learner.params)
@@ -129,26 +152,27 @@ def run(args: argparse.Namespace) -> int:
     )
     report.result(f"words compared: {words.words:,}" + (f" ({not_compared})" if not_compared else ", all equal"))
     report.say("time: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in document["seconds"].items()))
-    report.say(f"written to {out}: loss.png, history.json, parameters.npz, net.toml")
+    report.say(f"written to {out}: {', '.join(written)}")
     for failure in failures:
         report.result(f"failed: {failure}")
     return 1 if failures else 0
 
 
 def _train(
-    args: argparse.Namespace, report: Report, data: Dataset, learner: Learner, beside: Learner
+    args: argparse.Namespace, report: Report, data: Dataset, learner: _Learner, beside: _Learner
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Run all epochs of both learners; give what was compared, and the first mismatch, which ends it."""
     total = Comparison()
-    batches = math.ceil(len(data.train_x) / args.batch_size)
     for epoch in range(1, args.epochs + 1):
         steps = learner.epoch(data.train_x, data.train_y, args.batch_size, args.seed)
         title = f"epoch {epoch}/{args.epochs}"
-        with tqdm(steps, title, batches, unit="batch", leave=False, disable=report.bar_disabled) as bar:
-            for step in bar:
+        samples = len(data.train_x)
+        with tqdm(None, title, samples, unit="sample", leave=False, disable=report.bar_disabled) as bar:
+            for step in steps:
+                bar.update(len(step.samples))
                 total += step.comparison
                 if step.comparison.first is not None:
-                    return total, _gradient_mismatch(epoch, step, step.comparison.first, learner, data)
+                    return total, _step_mismatch(epoch, step, step.comparison.first, learner, data)
         for _ in beside.epoch(data.train_x, data.train_y, args.batch_size, args.seed):
             pass
         _, comparison = learner.test(data.test_x, data.test_y)
@@ -161,7 +185,10 @@ def _train(
     return total, None
 
 
-def _gradient_mismatch(epoch: int, step: Step, first: Difference, learner: Learner, data: Dataset) -> dict[str, Any]:
+def _step_mismatch(epoch: int, step: Step, first: Difference, learner: _Learner, data: Dataset) -> dict[str, Any]:
+    if isinstance(learner, DeviceLearner):
+        # The device has learnt on: no sample can be asked for again.
+        return _mismatch(first, first.sample, f"epoch {epoch}, from batch {step.batch} on: {first}")
     assert learner.golden is not None
     x, y = data.train_x[step.samples], data.train_y[step.samples]
     sample, text = locate(
@@ -204,7 +231,7 @@ def _failures(args: argparse.Namespace, accuracy: float, float_accuracy: float) 
     return failures
 
 
-def _seconds(total: float, opening: float, learner: Learner, beside: Learner) -> dict[str, float]:
+def _seconds(total: float, opening: float, learner: _Learner, beside: _Learner) -> dict[str, float]:
     """Split the time: the device, what is done for comparison, and everything else."""
     seconds = {
         "opening": opening,
@@ -213,6 +240,23 @@ def _seconds(total: float, opening: float, learner: Learner, beside: Learner) ->
         "float": beside.device_seconds,
     }
     return {**seconds, "other": total - sum(seconds.values()), "total": total}
+
+
+def _set_defaults(args: argparse.Namespace) -> None:
+    """Fill in what depends on who takes the steps."""
+    device = args.update == "device"
+    if device and args.momentum:
+        raise RangeError(f"momentum is {args.momentum}; with --update device there is none")
+    defaults = DEVICE_DEFAULTS if device else HOST_DEFAULTS
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
+def _learner(args: argparse.Namespace, device: Device, start: list[Parameters], golden: Device | None) -> _Learner:
+    if args.update == "device":
+        return DeviceLearner(device, start, args.learning_rate, golden)
+    return Learner(device, start, Momentum(args.learning_rate, args.momentum), golden)
 
 
 def _document(figures: EpochFigures) -> dict[str, Any]:

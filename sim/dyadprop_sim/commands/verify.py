@@ -1,8 +1,9 @@
 """Compare a device with the golden model, word by word, on random networks.
 
 For each network the device is opened, loaded, and asked for its parameters, for gradients, for outputs alone, and for
-gradients of a random seed at its output; outputs, exact costs, gradients, input gradients and saturation counts must be
-the golden model's to the last bit. Exit code 1 if a word differs; then a command line is printed that repeats just that
+gradients of a random seed at its output; then it learns, in batches of one and of more, at a random rate. Outputs,
+exact costs, gradients, input gradients, saturation counts, and parameters and residuals that were learnt must be the
+golden model's to the last bit. Exit code 1 if a word differs; then a command line is printed that repeats just that
 network.
 """
 
@@ -15,16 +16,28 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dyadprop.compare import Comparison, compare_parameters, compare_results, compare_saturations, locate
+from dyadprop.compare import (
+    Comparison,
+    compare_checkpoints,
+    compare_parameters,
+    compare_results,
+    compare_saturations,
+    compare_training,
+    locate,
+)
 from dyadprop.device import Device, open_device
 from dyadprop.errors import DyadpropError, RangeError
+from dyadprop.formats import Floats
+from dyadprop.network import Network
+from dyadprop.rates import Rate
 from dyadprop.report import Report
 from dyadprop.results import Result
 from dyadprop.widths import target_format
-from dyadprop_sim.random_networks import Case, random_case
+from dyadprop_sim.random_networks import Case, random_case, random_rate
 
 DEFAULT_DEVICE = "verilator"
 SHOWN = 5  # networks that differ, of which the first word is printed
+EPOCHS = 2  # of each training run
 
 _Ask = Callable[[Device, slice], Result]
 
@@ -140,3 +153,29 @@ def _calls(case: Case, device: Device, golden: Device, seed: int) -> Iterator[tu
     for call, ask in calls.items():
         yield call, compare_results(net, ask(device, slice(None)), ask(golden, slice(None))), ask
     yield "parameters again", compare_parameters(net, device.parameters(), golden.parameters()), None
+    yield from _training(case, device, golden, seed, x, y)
+
+
+def training_runs(net: Network, seed: int) -> list[tuple[int, Rate]]:
+    """Give batch size and rate of each training run: single samples, and more; none that does not fit."""
+    rng = np.random.default_rng([seed, 2])
+    sizes = (1, int(rng.integers(1, net.max_batch, endpoint=True)))
+    drawn = [(size, random_rate(rng, net, size)) for size in sizes]
+    return [(size, rate) for size, rate in drawn if rate is not None]
+
+
+def _training(
+    case: Case, device: Device, golden: Device, seed: int, x: Floats, y: Floats
+) -> Iterator[tuple[str, Comparison, None]]:
+    """Learn on both, with a call for gradients behind each run, which borrows the accumulators with the residuals."""
+    net = case.net
+    for batch_size, rate in training_runs(net, seed):
+        call = f"train in batches of {batch_size} at {rate.scale}/256 * 2^{-rate.exponent}"
+        one, other = (
+            d.train(x, y, rate.value, batch_size, epochs=EPOCHS, shuffle=True, seed=seed) for d in (device, golden)
+        )
+        yield call, compare_training(net, one, other), None
+        yield f"state after {call}", compare_checkpoints(net, device.checkpoint(), golden.checkpoint()), None
+        between = compare_results(net, device.gradients(x, y), golden.gradients(x, y))
+        yield f"gradients after {call}", between, None
+        yield "state after these", compare_checkpoints(net, device.checkpoint(), golden.checkpoint()), None
