@@ -227,6 +227,7 @@ class StageControl(wiring.Component):
         m.submodules.counts = counts = CounterReply(STAGE_COUNTERS, self.reply.payload.shape())
         under_way = Signal(range(credits + 1))
         issued = Signal()  # all read-outs of this command are on their way
+        storing = Signal(range(timing.GRADIENT))  # until reads see what WRITE_GRADIENT has sent last
         m.d.comb += [
             answers.i.valid.eq(self.word_valid),
             answers.i.payload.eq(self.word_data),
@@ -236,6 +237,8 @@ class StageControl(wiring.Component):
         with m.If(self.learnt):
             m.d.sync += self.fresh.eq(0)
 
+        with m.If(storing != 0):
+            m.d.sync += storing.eq(storing - 1)
         issue = Signal()
         taken = Signal()
         m.d.sync += under_way.eq(under_way + issue - taken)
@@ -263,7 +266,7 @@ class StageControl(wiring.Component):
                     ]
                 with m.Case(Operation.READ_WEIGHT, Operation.READ_GRADIENT):
                     m.d.comb += [
-                        issue.eq(self.quiet & ~issued & (under_way != credits)),
+                        issue.eq(self.quiet & ~issued & (under_way != credits) & (storing == 0)),
                         self.reply.valid.eq(answers.o.valid),
                         self.reply.payload.eq(answers.o.payload),
                         answers.o.ready.eq(self.reply.ready),
@@ -283,7 +286,7 @@ class StageControl(wiring.Component):
                         self.read.valid.eq(self.quiet),
                     ]
                     with m.If(self.quiet):
-                        m.d.sync += self.fresh.eq(0)
+                        m.d.sync += [self.fresh.eq(0), storing.eq(timing.GRADIENT - 1)]
                 with m.Case(Operation.RATE):
                     m.d.comb += self.command.ready.eq(self.quiet)
                     with m.If(self.quiet):
