@@ -77,7 +77,8 @@ async def compare(
 ) -> None:
     """Give inputs, one a cycle, and compare what comes exactly ``latency`` cycles after each.
 
-    Inputs without an expectation may follow, to hold ports still. Where the outputs are not all the same, no other latency up to twice as long may fit: then it is measured, not assumed.
+    Inputs without an expectation may follow, to hold ports still. Where the outputs are not all the same, no other
+    latency up to twice as long may fit: then it is measured, not assumed.
     """
     assert len(inputs) >= len(expected) > 0
     start = monitor.now() + 1

@@ -168,7 +168,8 @@ class Testbench:
 def fill_missing_rows(dut: Any, path: str, plan: StagePlan, rng: random.Random) -> None:
     """Give a stage's weights of rows that do not exist random values, where the simulator would start them with X.
 
-    Nobody ever writes them. Their deltas are zero, so they add nothing, whatever they are; but zero times X is X in Verilog.
+    Nobody ever writes them. Their deltas are zero, so they add nothing, whatever they are; but zero times X is X in
+    Verilog.
     """
     if not cocotb.SIM_NAME.startswith("Icarus"):
         return

@@ -31,7 +31,7 @@ PLANS = {
     "last": StagePlan(make_numbers("sigmoid", inputs=4, outputs=3, matched=True, weight=Q(2, 9)), 3, 4, 3, 3),
 }
 DEEP = ("tanh", "tiny", "lanes")  # with room for as many samples as a full pipeline holds
-INTERNAL = ("*gradient_write*en",)
+INTERNAL = ("*gradient_write*en", "*weight_write*en")
 
 
 def make_top() -> Variants:
@@ -55,7 +55,8 @@ class Model:
         self.gradients = RawParameters(
             np.zeros((n.outputs, n.inputs), np.int64), np.zeros(n.outputs, np.int64), n.gradient_fraction
         )
-        self.counters = [0, 0]
+        self.counters = [0, 0, 0]
+        self.shift = 0
 
     def _draw(self) -> RawParameters:
         n = self.numbers
@@ -90,6 +91,17 @@ class Model:
         words, saturated = arithmetic.backward(self.numbers, self.params, delta)
         self.counters[1] += int(saturated.sum())
         return words
+
+    def step(self) -> None:
+        """Take the step out of the gradients."""
+        weight, bias = (
+            arithmetic.step(words, sums, self.shift, self.numbers.weight)
+            for words, sums in zip(self.params[:2], self.gradients[:2], strict=True)
+        )
+        self.params = self.params._replace(weight=weight.words, bias=bias.words)
+        self.gradients.weight[:] = weight.residual
+        self.gradients.bias[:] = bias.residual
+        self.counters[2] += int(weight.saturated.sum() + bias.saturated.sum())
 
 
 class StageBench(Testbench):
@@ -132,11 +144,20 @@ class StageBench(Testbench):
             draw_words(self.words, n.output, (count, n.outputs)),
         )
 
-    def send_forward(self, x: Ints, learn: Ints) -> None:
-        """Send samples and expect their outputs."""
-        self.inputs.send(items(value=x, learn=learn[:, None]))
-        self.outputs.expect(items(value=self.model.forward(x), learn=learn[:, None]))
+    def send_forward(self, x: Ints, learn: Ints, update: int = 0) -> None:
+        """Send samples and expect their outputs; ``update``: a step follows the last of them."""
+        flags = np.zeros_like(learn)
+        flags[-1] = update
+        self.inputs.send(items(value=x, learn=learn[:, None], update=flags[:, None]))
+        self.outputs.expect(items(value=self.model.forward(x), learn=learn[:, None], update=flags[:, None]))
         self.sent["activation_out"] += len(x) * self.numbers.outputs
+
+    async def rate(self, shift: int) -> None:
+        """Set the learning rate."""
+        self.model.shift = shift
+        self.control.send(self.numbers.index, Operation.RATE, shift)
+        self.counters()
+        await self.drain()
 
     def send_back(self, x: Ints, sensitivity: Ints, activation: Ints) -> None:
         """Send sensitivities of learnt samples and expect those of the stage below."""
@@ -191,17 +212,61 @@ async def samples(dut: Any, variant: str, seed: int) -> None:
 
 
 @cocotb.test()
+@cocotb.parametrize(variant=named(PLANS), seed=[1, 2])
+async def steps(dut: Any, variant: str, seed: int) -> None:
+    """Batches one behind the other, each with a step: the next samples go forward with the new weights."""
+    bench = StageBench(dut, variant, seed)
+    n, model = bench.numbers, bench.model
+    await bench.start()
+    await bench.load()
+    size = 3
+    for _ in range(2):
+        # Residuals of another rate may be too large to add to: they are cleared.
+        bench.control.send(n.index, Operation.CLEAR)
+        model.clear()
+        await bench.rate(int(bench.words.integers(0, n.largest_step_shift(size) + 1)))
+        for _ in range(4):
+            count = int(bench.words.integers(1, size + 1))
+            learn = bench.words.integers(0, 4, count).clip(0, 1)
+            learn[-1] = 1
+            x, sensitivity, activation = bench.draw(count)
+            bench.send_forward(x, learn, update=1)
+            chosen = learn == 1
+            bench.send_back(x[chosen], sensitivity[chosen], activation[chosen])
+            model.step()
+        await bench.drain()
+        bench.control.read(n.index, Operation.READ_WEIGHT, model.params)
+        bench.control.read(n.index, Operation.READ_GRADIENT, model.gradients)
+        bench.counters()
+        await bench.drain()
+    # Residuals go back in, and are added to.
+    limit = 1 << n.gradient_bits - 3
+    residual = bench.words.integers(-limit, limit, (n.outputs, n.columns))
+    model.gradients.weight[:], model.gradients.bias[:] = residual[:, :-1], residual[:, -1]
+    bench.control.send(n.index, Operation.BEGIN)
+    bench.control.send(n.index, Operation.WRITE_GRADIENT, residual)
+    bench.control.read(n.index, Operation.READ_GRADIENT, model.gradients)
+    bench.counters()
+    await bench.drain()
+    x, sensitivity, activation = bench.draw(1)
+    bench.send_forward(x, np.ones(1, np.int64))
+    bench.send_back(x, sensitivity, activation)
+    await bench.drain()
+    bench.control.read(n.index, Operation.READ_GRADIENT, model.gradients)
+    bench.control.read(n.index, Operation.READ_WEIGHT, model.params)
+    await bench.end()
+
+
+@cocotb.test()
 @cocotb.parametrize(variant=named(PLANS), seed=[1])
 async def latencies(dut: Any, variant: str, seed: int) -> None:
     """One sample alone: what the plan promises, cycle for cycle."""
     bench = StageBench(dut, variant, seed, stalls=False)
     plan, n = bench.plan, bench.numbers
-    writes = [
-        handle for name, handle in inside(dut, f"{variant}_") if name.endswith(f"lane_{plan.lanes - 1}.gradient_write__en")
-    ]
-    assert len(writes) == 1
+    last_lane = f"lane_{plan.lanes - 1}"
+    signals = dict(inside(dut, f"{variant}_"))
     busy: list[int] = []
-    written: list[int] = []
+    written: dict[str, int] = {}
 
     async def watch() -> None:
         edge = RisingEdge(dut.clk)
@@ -211,8 +276,9 @@ async def latencies(dut: Any, variant: str, seed: int) -> None:
             assert isinstance(status, dict)
             if status["backward"]:
                 busy.append(bench.now())
-            if str(writes[0].value) == "1":
-                written.append(bench.now())
+            for name in ("gradient", "weight"):
+                if str(signals[f"{variant}_.{last_lane}.{name}_write__en"].value) == "1":
+                    written[name] = bench.now() + 1  # a read sees it in the cycle after the write
 
     await bench.start(watch())
     await bench.load()
@@ -227,7 +293,19 @@ async def latencies(dut: Any, variant: str, seed: int) -> None:
     bench.send_back(x, sensitivity, activation)
     await bench.drain()
     await bench.cycles(100)
+    gradient_written = written["gradient"]
     accepted, returned = bench.input_times.taken[-1], bench.back_times.taken[-1]
+    first, last = bench.output_times.offered[0], bench.output_times.offered[-1]
+    started, busy_cycles = busy[0] - 1, len(busy)
+    last_back = bench.sensitivity_times.offered[-1] if n.has_sensitivity else 0
+    await bench.rate(1)
+    x, sensitivity, activation = bench.draw(1)
+    bench.send_forward(x, np.ones(1, np.int64), update=1)
+    await bench.drain()
+    bench.send_back(x, sensitivity, activation)
+    await bench.drain()
+    await bench.cycles(100)
+    updated = bench.back_times.taken[-1]
     control = bench.control
     predicted = {
         "first_output": plan.first_output,
@@ -236,23 +314,23 @@ async def latencies(dut: Any, variant: str, seed: int) -> None:
         "load_latency": plan.load_latency,
         "backward_cycles": plan.backward_cycles,
         "gradient_latency": plan.gradient_latency,
+        "update_latency": plan.update_latency,
         "read_latency": plan.read_latency,
     }
     measured = {
-        "first_output": bench.output_times.offered[0] - accepted,
-        "forward_latency": bench.output_times.offered[-1] - accepted,
-        "output_span": bench.output_times.offered[-1] - bench.output_times.offered[0],
-        "load_latency": busy[0] - 1 - returned,
-        "backward_cycles": len(busy),
-        # a read sees the gradient in the cycle after the write
-        "gradient_latency": written[-1] + 1 - returned,
+        "first_output": first - accepted,
+        "forward_latency": last - accepted,
+        "output_span": last - first,
+        "load_latency": started - returned,
+        "backward_cycles": busy_cycles,
+        "gradient_latency": gradient_written - returned,
+        "update_latency": written["weight"] - updated,
         # between command and reply there are a queue of answers and one of the chain
         "read_latency": control.replies.offered[answered] - control.commands.offered[asked] - 2 * timing.QUEUE,
     }
     if n.has_sensitivity:
         predicted |= {"backward_latency": plan.backward_latency, "backward_tail": plan.backward_tail}
-        last = bench.sensitivity_times.offered[-1]
-        measured |= {"backward_latency": last - returned, "backward_tail": last - (busy[0] - 1)}
+        measured |= {"backward_latency": last_back - returned, "backward_tail": last_back - started}
     assert measured == predicted, f"measured {measured}, predicted {predicted}"
     await bench.end()
 
