@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from dyadprop.errors import RangeError
 from dyadprop.network import Network
+from dyadprop.operations import SCALE_BITS
 from dyadprop.widths import stage_numbers
 
-SCALE_BITS = 8
 FULL_SCALE = 1 << SCALE_BITS  # m of plain gradients
 MIN_SCALE = FULL_SCALE // 2 + 1  # half of it is the next smaller power of two
 

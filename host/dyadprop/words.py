@@ -12,7 +12,7 @@ import numpy as np
 from dyadprop.checkpoints import check_residual
 from dyadprop.costs import real_cost, squared_error_words
 from dyadprop.device import Device, Trained
-from dyadprop.errors import DyadpropError, RangeError
+from dyadprop.errors import RangeError
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Network, Parameters, RawParameters
 from dyadprop.rates import Rate, check_rate
@@ -87,6 +87,7 @@ class WordDevice(Device):
             In the target format; with ``seeds`` they are ``lambda_L`` itself, format ``S_L``.
         """
 
+    @abstractmethod
     def _train_words(self, x: Ints, targets: Ints, *, batch_size: int, exponent: int, scale: int) -> Part:
         """Learn from samples in their order, starting from the accumulators as they are (section 8).
 
@@ -107,15 +108,14 @@ class WordDevice(Device):
         Part
             Without gradients and input gradients; ``(l, "weight")`` counts the steps that a word could not take whole.
         """
-        raise DyadpropError(f"device {self.kind!r} cannot learn on its own yet")
 
+    @abstractmethod
     def _read_residuals(self) -> list[RawParameters]:
         """Give what the accumulators hold, with the gradients' fraction bits; they keep it."""
-        raise DyadpropError(f"device {self.kind!r} cannot learn on its own yet")
 
+    @abstractmethod
     def _write_residuals(self, residuals: list[RawParameters]) -> None:
         """Put sums into the accumulators."""
-        raise DyadpropError(f"device {self.kind!r} cannot learn on its own yet")
 
     def _load(self, params: list[Parameters]) -> list[Saturation]:
         quantized = self.net.quantize(params)

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from dyadprop.formats import Ints, Q
 from dyadprop.network import RawParameters
-from dyadprop.rates import FULL_SCALE, SCALE_BITS
+from dyadprop.operations import SCALE_BITS
+from dyadprop.rates import FULL_SCALE
 from dyadprop.tables import Table, exp_table, phi_table
 from dyadprop.widths import PROBABILITY, StageNumbers
 
