@@ -160,7 +160,7 @@ class Stage(wiring.Component):
         # Parameters move only while no sample is in flight, and gradients only after the last one is written.
         draining = Signal(range(Lane.UPDATE_LATENCY + 1))
         with m.If(backward.busy):
-            m.d.sync += draining.eq(Lane.UPDATE_LATENCY)
+            m.d.sync += draining.eq(Mux(memory.backward_update, Lane.UPDATE_LATENCY, Lane.GRADIENT_LATENCY))
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
         m.d.comb += [

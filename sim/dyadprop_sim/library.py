@@ -104,7 +104,7 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     """
     options = options if options is not None else BuildOptions()
     root, version = _verilator()
-    compiler = _compiler()
+    compiler = find_compiler()
     digest = hashlib.sha256(
         "\n".join(
             [key, repr(ports), repr(options), _source_hash(), version, _version("amaranth"), compiler[1]]
@@ -122,7 +122,7 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
         text = top if isinstance(top, str) else emit_verilog(top, forget=options.random_start)
         (work / "top.v").write_text(text)
         progress("verilating")
-        _run(
+        run_tool(
             work,
             [
                 str(root / "bin" / "verilator_bin"),
@@ -144,9 +144,9 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
                 objects.append(str(source))
                 continue
             target = source.with_suffix(".o")
-            _run(work, [*_compile(compiler[0], include), options.optimize, "-o", str(target), str(source)])
+            run_tool(work, [*_compile(compiler[0], include), options.optimize, "-o", str(target), str(source)])
             objects.append(str(target))
-        _run(work, [compiler[0], "-shared", "-o", "library.so", *objects, "-lpthread"])
+        run_tool(work, [compiler[0], "-shared", "-o", "library.so", *objects, "-lpthread"])
         (work / "library.so").replace(finished)
     except BuildError:
         progress.end("failed")
@@ -259,7 +259,7 @@ def _runtime(root: Path, compiler: tuple[str, str], version: str) -> Path:
         include = root / "include"
         lines = "\n".join(f'#include "{include / name}"' for name in ("verilated.cpp", "verilated_threads.cpp"))
         (work / "runtime.cpp").write_text(lines)
-        _run(work, [*_compile(compiler[0], include), "-O2", "-o", "runtime.o", "runtime.cpp"])
+        run_tool(work, [*_compile(compiler[0], include), "-O2", "-o", "runtime.o", "runtime.cpp"])
         (work / "runtime.o").replace(target)
         shutil.rmtree(work)
     return target
@@ -287,7 +287,8 @@ def _verilator() -> tuple[Path, str]:
     return root, f"{match[0]} {_version('verilator')}"
 
 
-def _compiler() -> tuple[str, str]:
+def find_compiler() -> tuple[str, str]:
+    """Return the C++ compiler's path and version, or raise BuildError."""
     name = os.environ.get("CXX") or "g++"
     path = shutil.which(name)
     if path is None:
@@ -296,7 +297,8 @@ def _compiler() -> tuple[str, str]:
     return path, version.partition("\n")[0]
 
 
-def _run(work: Path, command: Sequence[str], env: dict[str, str] | None = None) -> None:
+def run_tool(work: Path, command: Sequence[str], env: dict[str, str] | None = None) -> None:
+    """Run a tool in a folder, its output in ``build.log`` there; raise BuildError if it is missing, fails or hangs."""
     log = work / "build.log"
     with log.open("a") as stream:
         stream.write("$ " + " ".join(command) + "\n")

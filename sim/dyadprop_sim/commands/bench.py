@@ -26,6 +26,7 @@ from dyadprop.formats import Floats
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.plan import plan_network
 from dyadprop.report import Report
+from dyadprop_sim.commands.bench_latency import run_latency
 from dyadprop_sim.measure import measure_streaming, shares_of_multipliers
 
 
@@ -301,4 +302,4 @@ def _machine() -> dict[str, Any]:
     }
 
 
-_SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {"simulation": _simulation}
+_SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {"latency": run_latency, "simulation": _simulation}
