@@ -113,7 +113,8 @@ def software_seconds(net: Network, seed: int = 0) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``numpy`` (float64), ``torch`` (eager, float32, one thread; only where it is installed), ``c++`` (float32, ``-O3 -march=native``).
+        ``numpy`` (float64), ``torch`` (eager, float32, one thread; only where it is installed), ``c++`` (float32,
+        ``-O3 -march=native -ffast-math``).
     """
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(-1, 1, net.inputs), rng.uniform(-1, 1, net.outputs)

@@ -13,7 +13,7 @@ CLOCKS = (100e6, 150e6)  # Hz, examples: no board has been built yet
 
 
 def run_latency(args: argparse.Namespace, report: Report) -> int:
-    """Measure, compare with the prediction, and print a table; return 1 if a count of cycles is not the predicted one."""
+    """Measure, compare with the prediction and print; return 1 if a count of cycles is not the predicted one."""
     rows: list[dict[str, Any]] = []
     failures = []
     for widths, budget in CASES:

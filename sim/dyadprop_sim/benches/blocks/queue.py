@@ -58,8 +58,10 @@ async def order(dut: Any, variant: str, seed: int) -> None:
             await edge
             promised = inside < DEPTHS[variant]
             offered[not promised] += 1
-            assert stream.flag(stream.ready) or not promised, f"no room in cycle {bench.now()} with {inside} items
-            inside" inside = len(bench.input_times.taken) - len(bench.output_times.taken)
+            assert stream.flag(stream.ready) or not promised, (
+                f"no room in cycle {bench.now()} with {inside} items inside"
+            )
+            inside = len(bench.input_times.taken) - len(bench.output_times.taken)
 
     await bench.start(watch())
     bench.send(200)
