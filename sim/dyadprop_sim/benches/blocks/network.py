@@ -10,7 +10,7 @@ from cocotb.triggers import RisingEdge
 from dyadprop import Dense, Formats, Network, Q
 from dyadprop.formats import Ints
 from dyadprop.network import RawParameters
-from dyadprop.operations import Operation
+from dyadprop.operations import SCALE_BITS, Operation
 from dyadprop.plan import Plan, plan_network
 from dyadprop.widths import stage_numbers, target_format
 from dyadprop_hw.layouts import activation_token, sensitivity_token, target_token
@@ -37,8 +37,9 @@ NETWORKS = {
     "one_layer": Network(3, [Dense(2, "tanh", lanes=1)], max_batch=6),
     "random": random_case(5, layers=2, max_width=4, batch=3).net,
 }
+TRAINABLE = tuple(NETWORKS)  # one learning rate fits all stages of each
 PLANS = {name: plan_network(net) for name, net in NETWORKS.items()}
-INTERNAL = ("*gradient_write*en",)
+INTERNAL = ("*gradient_write*en", "*weight_write*en")
 
 
 def make_top() -> Variants:
@@ -47,12 +48,21 @@ def make_top() -> Variants:
 
 
 class NetworkModel:
-    """The golden model, sample by sample: some only go forward, some bring their own seed.
+    """The golden model, sample by sample: some only go forward, some bring their own seed, some are followed by a step.
 
     Parameters
     ----------
     net : Network
     rng : np.random.Generator
+
+    Attributes
+    ----------
+    gradients : list of RawParameters
+        What the accumulators hold: residuals and what was added since the last step.
+    exponent : int or None
+        Of the learning rate; None where no rate fits all stages.
+    scale : int
+        Of the cost head.
     """
 
     def __init__(self, net: Network, rng: np.random.Generator) -> None:
@@ -60,11 +70,16 @@ class NetworkModel:
         self.rng = rng
         self.stages = stage_numbers(net)
         self.counters: Counter[tuple[int, str]] = Counter()
-        self.gradients = [
-            RawParameters(np.zeros((s.outputs, s.inputs), np.int64), np.zeros(s.outputs, np.int64), s.gradient_fraction)
-            for s in self.stages
+        self.scale = 1 << SCALE_BITS
+        self.batch_size = min(2, net.max_batch)
+        allowed = [
+            exponent
+            for exponent in range(-20, 40)
+            if all(0 <= s.step_shift(exponent) <= s.largest_step_shift(self.batch_size) for s in self.stages)
         ]
+        self.exponent = int(rng.choice(allowed)) if allowed else None
         self.redraw()
+        self.clear()
 
     def redraw(self) -> None:
         """Take new parameters."""
@@ -74,26 +89,37 @@ class NetworkModel:
             weight = draw_words(self.rng, s.weight, (s.outputs, s.inputs), shrink)
             bias = draw_words(self.rng, s.weight, (s.outputs,), shrink)
             params.append(RawParameters(weight, bias, s.weight.fraction_bits))
-        self.params = params
+        self.model = Model(self.net, params)
+
+    @property
+    def params(self) -> list[RawParameters]:
+        """The present parameters."""
+        return self.model.params
 
     def clear(self) -> None:
         """Start gradients from zero."""
-        for entry in self.gradients:
-            entry.weight[:] = 0
-            entry.bias[:] = 0
+        self.gradients = [
+            RawParameters(np.zeros((s.outputs, s.inputs), np.int64), np.zeros(s.outputs, np.int64), s.gradient_fraction)
+            for s in self.stages
+        ]
 
-    def sample(self, x: Ints, target: Ints, learn: int, seed: int) -> tuple[Ints, Ints | None]:
-        """Give one sample's outputs and input sensitivities; add to gradients and counters."""
-        model = Model(self.net, self.params)
+    def sample(self, x: Ints, target: Ints, learn: int, seed: int, update: int) -> tuple[Ints, Ints | None]:
+        """Give one sample's outputs and input sensitivities; add to gradients and counters, and step."""
         if not learn:
-            trace = model.predict(x[None])
+            trace = self.model.predict(x[None])
             self.counters += trace.saturations
             return trace.outputs[0], None
-        trace = model.textbook(x[None], target[None], seeds=bool(seed))
+        trace = self.model.scaled(self.scale).textbook(x[None], target[None], seeds=bool(seed))
         self.counters += trace.saturations
         for total, entry in zip(self.gradients, trace.gradients, strict=True):
             total.weight[:] += entry.weight
             total.bias[:] += entry.bias
+        if update:
+            assert self.exponent is not None
+            zeros = [entry._replace(weight=0 * entry.weight, bias=0 * entry.bias) for entry in self.gradients]
+            self.model.residuals[:] = self.gradients
+            self.counters += self.model.step(zeros, self.exponent)
+            self.gradients = list(self.model.residuals)
         return trace.outputs[0], None if trace.inputs is None else trace.inputs[0]
 
 
@@ -131,7 +157,8 @@ class NetworkBench(Testbench):
         last = len(self.net.layers)
         counts = self.model.counters
         for l in range(1, last + 1):
-            self.control.ask(l, Operation.COUNTERS, [counts[l, "activation"], counts[l - 1, "sensitivity"]])
+            answers = [counts[l, "activation"], counts[l - 1, "sensitivity"], counts[l, "weight"]]
+            self.control.ask(l, Operation.COUNTERS, answers)
         self.control.ask(last + 1, Operation.COUNTERS, [counts[last, "sensitivity"]])
 
     def read(self) -> None:
@@ -150,8 +177,19 @@ class NetworkBench(Testbench):
         self.counters()
         await self.drain()
 
-    def send(self, count: int, learn: Ints, seed: Ints) -> None:
+    async def rate(self, scale: int) -> None:
+        """Set the learning rate of all stages and the cost head's scale, and wait until they are set."""
+        assert self.model.exponent is not None
+        for s in self.model.stages:
+            self.control.send(s.index, Operation.RATE, s.step_shift(self.model.exponent))
+        self.control.send(len(self.net.layers) + 1, Operation.RATE, scale)
+        self.model.scale = scale
+        self.counters()
+        await self.drain()
+
+    def send(self, count: int, learn: Ints, seed: Ints, update: Ints | None = None) -> None:
         """Draw and send samples, and expect what comes of them."""
+        steps = np.zeros(count, np.int64) if update is None else update
         net = self.net
         shrink = int(self.words.integers(0, 3))
         last = net.layer_formats(len(net.layers))
@@ -159,9 +197,9 @@ class NetworkBench(Testbench):
             form = last.sensitivity if seed[k] else target_format(net)
             x = draw_words(self.words, net.formats.activation, (net.inputs,), shrink)
             target = draw_words(self.words, form, (net.outputs,), shrink)
-            outputs, back = self.model.sample(x, target, int(learn[k]), int(seed[k]))
-            self.inputs.send(items(value=x, learn=learn[k]))
-            self.outputs.expect(items(value=outputs, learn=learn[k]))
+            outputs, back = self.model.sample(x, target, int(learn[k]), int(seed[k]), int(steps[k]))
+            self.inputs.send(items(value=x, learn=learn[k], update=steps[k]))
+            self.outputs.expect(items(value=outputs, learn=learn[k], update=steps[k]))
             self.sent["output"] += net.outputs
             if learn[k]:
                 self.targets.send(items(value=target, seed=seed[k]))
@@ -204,21 +242,45 @@ async def batches(dut: Any, variant: str, seed: int) -> None:
 
 
 @cocotb.test()
+@cocotb.parametrize(variant=named(TRAINABLE), seed=[1, 2])
+async def training(dut: Any, variant: str, seed: int) -> None:
+    """Batches one behind the other, each with a step, samples that only go forward in between; then other rates."""
+    bench = NetworkBench(dut, variant, seed, PLANS[variant])
+    model = bench.model
+    await bench.start()
+    await bench.load()
+    for scale in (int(bench.words.integers(129, 256)), 1 << SCALE_BITS):
+        await bench.rate(scale)
+        count = 7
+        learn = bench.words.integers(0, 5, count).clip(0, 1)
+        learn[-1] = 1
+        # A step behind every second sample that is learnt from: no batch is longer than the rate allows.
+        update = learn * (np.cumsum(learn) % model.batch_size == 0)
+        update[-1] = 1
+        bench.send(count, learn, bench.words.integers(0, 2, count), update)
+        await bench.drain()
+        bench.read()
+        await bench.drain()
+    await bench.end()
+
+
+@cocotb.test()
 @cocotb.parametrize(variant=named(NETWORKS), seed=[1])
 async def latencies(dut: Any, variant: str, seed: int) -> None:
-    """One sample alone: what the plan promises, cycle for cycle."""
+    """One sample alone, and one with a step: what the plan promises, cycle for cycle."""
     bench = NetworkBench(dut, variant, seed, PLANS[variant], stalls=False)
     plan = bench.plan
-    last_lane = f"stage_1.lane_{plan.stages[0].lanes - 1}.gradient_write__en"
-    (write,) = (handle for name, handle in inside(dut, f"{variant}_") if name.endswith(last_lane))
-    written: list[int] = []
+    lane = f"{variant}_.stage_1.lane_{plan.stages[0].lanes - 1}"
+    signals = dict(inside(dut, f"{variant}_"))
+    written: dict[str, int] = {}
 
     async def watch() -> None:
         edge = RisingEdge(dut.clk)
         while True:
             await edge
-            if str(write.value) == "1":
-                written.append(bench.now())
+            for name in ("gradient", "weight"):
+                if str(signals[f"{lane}.{name}_write__en"].value) == "1":
+                    written[name] = bench.now() + 1  # a read sees it in the cycle after the write
 
     await bench.start(watch())
     await bench.load()
@@ -230,8 +292,16 @@ async def latencies(dut: Any, variant: str, seed: int) -> None:
     predicted = {"output_latency": plan.output_latency, "gradient_latency": plan.gradient_latency}
     measured = {
         "output_latency": bench.output_times.offered[-1] - first,
-        "gradient_latency": written[-1] + 1 - first,  # a read sees it in the cycle after the write
+        "gradient_latency": written["gradient"] - first,
     }
+    if bench.model.exponent is not None:
+        await bench.rate(1 << SCALE_BITS)
+        start = len(bench.input_times.taken)
+        bench.send(1, np.ones(1, np.int64), np.zeros(1, np.int64), np.ones(1, np.int64))
+        await bench.drain()
+        await bench.cycles(plan.gradient_latency + 50)
+        predicted["update_latency"] = plan.update_latency
+        measured["update_latency"] = written["weight"] - bench.input_times.taken[start]
     assert measured == predicted, f"measured {measured}, predicted {predicted}"
     await bench.end()
 
@@ -244,10 +314,28 @@ async def interval(dut: Any, variant: str, seed: int) -> None:
     plan = bench.plan
     await bench.start()
     await bench.load()
-    count = 3 * max(stage.samples for stage in plan.stages) + 10  # more than the network holds; their gradients are not read
+    count = (
+        3 * max(stage.samples for stage in plan.stages) + 10
+    )  # more than the network holds; their gradients are not read
     bench.send(count, np.ones(count, np.int64), np.zeros(count, np.int64))
     await bench.drain()
     intervals = np.diff(bench.output_times.taken[:: bench.net.outputs])[-8:].tolist()
     samples = [stage.samples for stage in plan.stages]
     assert intervals == [plan.interval] * 8, f"measured {intervals}, predicted {plan.interval}, samples {samples}"
+    await bench.end()
+
+
+@cocotb.test()
+@cocotb.parametrize(variant=named(TRAINABLE), seed=[1])
+async def step_interval(dut: Any, variant: str, seed: int) -> None:
+    """Batches of one: a sample every ``Plan.step_interval`` cycles."""
+    bench = NetworkBench(dut, variant, seed, PLANS[variant], stalls=False)
+    await bench.start()
+    await bench.load()
+    await bench.rate(1 << SCALE_BITS)
+    ones = np.ones(6, np.int64)
+    bench.send(6, ones, 0 * ones, ones)
+    await bench.drain()
+    intervals = np.diff(bench.output_times.taken[:: bench.net.outputs]).tolist()
+    assert intervals == [bench.plan.step_interval] * 5, f"measured {intervals}, predicted {bench.plan.step_interval}"
     await bench.end()

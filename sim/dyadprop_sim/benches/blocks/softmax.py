@@ -16,7 +16,13 @@ from dyadprop_sim.benches.control import draw_words, items
 from dyadprop_sim.benches.testbench import Testbench
 from dyadprop_sim.benches.variants import Variants, named
 
-FORMATS = {"default": (Q(6, 10), 3), "plain": (Q(4, 4), 5), "whole": (Q(6, 0), 2), "one": (Q(3, 8), 1), "wide": (Q(1, 17), 4)}
+FORMATS = {
+    "default": (Q(6, 10), 3),
+    "plain": (Q(4, 4), 5),
+    "whole": (Q(6, 0), 2),
+    "one": (Q(3, 8), 1),
+    "wide": (Q(1, 17), 4),
+}
 
 
 def make_top() -> Variants:
@@ -29,14 +35,14 @@ class Model:
 
     def __init__(self, variant: str) -> None:
         self.logit, self.outputs = FORMATS[variant]
-        self.shape = data.StructLayout(
-            {"probability": unsigned(Divider.QUOTIENT_BITS), "logit": Fixed(self.logit)}
-        )
+        self.shape = data.StructLayout({"probability": unsigned(Divider.QUOTIENT_BITS), "logit": Fixed(self.logit)})
 
     def draw(self, rng: np.random.Generator, count: int) -> Ints:
         """Draw vectors: wide apart, close together, all the same, at both ends."""
         form = self.logit
-        rows = [draw_words(rng, form, (1, self.outputs), int(rng.integers(0, form.width - 1))) for _ in range(count - 3)]
+        rows = [
+            draw_words(rng, form, (1, self.outputs), int(rng.integers(0, form.width - 1))) for _ in range(count - 3)
+        ]
         same = np.full((1, self.outputs), int(rng.integers(form.min_int, form.max_int)))
         ends = [rng.choice([form.min_int, form.max_int], (1, self.outputs)) for _ in range(2)]
         return np.concatenate([*rows, same, *ends])
