@@ -158,9 +158,11 @@ class Stage(wiring.Component):
         ]
 
         # Parameters move only while no sample is in flight, and gradients only after the last one is written.
-        draining = Signal(range(Lane.UPDATE_LATENCY + 1))
+        # Behind a step the last lane's count of limited weights has arrived as well.
+        drained = Lane.UPDATE_LATENCY + plan.lanes
+        draining = Signal(range(drained + 1))
         with m.If(backward.busy):
-            m.d.sync += draining.eq(Mux(memory.backward_update, Lane.UPDATE_LATENCY, Lane.GRADIENT_LATENCY))
+            m.d.sync += draining.eq(Mux(memory.backward_update, drained, Lane.GRADIENT_LATENCY))
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
         m.d.comb += [

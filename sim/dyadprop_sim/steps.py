@@ -88,15 +88,15 @@ def measure_steps(plan: Plan, samples: int = 20, seed: int = 0) -> StepCycles:
         start = rtl.simulation.cycle
         stream(1)
         first = first_weight()
-        # The read-out waits for the step and then walks behind it, as close as it may; what it takes from there on is
-        # the same in an idle network, where it does not wait.
+        # The read-out waits until the last lane has stepped; what it takes from there on is the same in an idle network,
+        # where it does not wait.
         asked = rtl.simulation.cycle
         began = first - (first_weight() - asked)
         stage = plan.stages[0]
         spare = stage.backward_cycles - stage.groups * stage.numbers.columns
         ends = stream(samples)
         interval = float(ends[-1] - ends[0]) / (samples - 1)
-        return StepCycles(began - start + stage.lanes - spare, interval)
+        return StepCycles(began - start - spare, interval)
     finally:
         rtl.close()
 
