@@ -72,7 +72,7 @@ def load_checkpoint(path: str | Path, net: Network) -> Checkpoint:
     """
     _check_ending(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
     except Exception as error:  # a broken file fails in zipfile, zlib or NumPy, each with errors of its own
         raise RangeError(f"checkpoint {path} cannot be read: {error}") from error

@@ -292,7 +292,7 @@ class Device(ABC):
             Before anything is done.
         """
         course = self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, WHOLE)
-        return TrainResult.join(list(self._walk(course, stacklevel=5)))
+        return TrainResult.join(list(self._walk(course, stacklevel=4)))
 
     def train_iter(
         self,
@@ -329,7 +329,7 @@ class Device(ABC):
         """
         whole_number("chunk", chunk, 1, WHOLE)
         return self._walk(
-            self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, chunk), stacklevel=4
+            self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, chunk), stacklevel=3
         )
 
     def checkpoint(self, position: Position = FIRST) -> Checkpoint:
