@@ -4,8 +4,8 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from amaranth.lib import data
 from amaranth.hdl import unsigned
+from amaranth.lib import data
 
 from dyadprop import timing
 from dyadprop.formats import Ints, Q

@@ -1,0 +1,165 @@
+"""Bench of the forward pass: its waves for samples of a memory, its pace, and the parameter writes in between."""
+
+from typing import Any
+
+import cocotb
+import numpy as np
+from amaranth.hdl import unsigned
+from cocotb.triggers import RisingEdge
+
+from dyadprop.plan import StagePlan
+from dyadprop_hw.forward_pass import ForwardPass
+from dyadprop_hw.lane import LaneShape
+from dyadprop_hw.layouts import Fixed
+from dyadprop_sim.benches.control import draw_words
+from dyadprop_sim.benches.numbers import make_numbers
+from dyadprop_sim.benches.testbench import Testbench
+from dyadprop_sim.benches.variants import Variants, named
+
+PLANS = {
+    "groups": StagePlan(make_numbers("relu", inputs=3, outputs=5), 2),
+    "one": StagePlan(make_numbers("relu", inputs=1, outputs=1), 1),
+    "lanes": StagePlan(make_numbers("relu", inputs=2, outputs=9), 5),
+    "row": StagePlan(make_numbers("relu", inputs=4, outputs=3), 3),
+}
+
+
+def make_top() -> Variants:
+    """Make a pass for each plan."""
+    return Variants({name: ForwardPass(LaneShape(plan)) for name, plan in PLANS.items()})
+
+
+class PassBench(Testbench):
+    """A forward pass with its memory and lane 0.
+
+    Parameters
+    ----------
+    eager : bool
+        Samples are ready at once, one behind the other.
+    """
+
+    def __init__(self, dut: Any, variant: str, seed: int, *, eager: bool) -> None:
+        super().__init__(dut, variant, seed)
+        self.plan = plan = PLANS[variant]
+        n = plan.numbers
+        self.shape = LaneShape(plan)
+        self.eager = eager
+        self.words = np.random.default_rng(seed)
+        self.ready, self.learn, self.update = (self.input(name, unsigned(1)) for name in ("ready", "learn", "update"))
+        self.activation = self.input("activation", Fixed(n.input))
+        self.write = self.input("write", self.shape.forward)
+        self.strobes = {
+            name: self.port(name, unsigned(1)) for name in ("start", "next_column", "row_end", "end", "busy")
+        }
+        self.wave = self.port("wave", self.shape.forward)
+        self.waves, self.writes = self.checker("wave"), self.checker("write")
+        self.samples: list[tuple[list[int], int, int]] = []
+        self.starts: list[int] = []
+        self.wave_times: list[int] = []
+        self.written = 0
+
+    def add(self, count: int) -> None:
+        """Put samples into the memory, and expect their waves."""
+        n, plan = self.plan.numbers, self.plan
+        for row in draw_words(self.words, n.input, (count, n.inputs)).tolist():
+            learn, update = self.rng.getrandbits(1), self.rng.getrandbits(1)
+            self.samples.append((row, learn, update))
+            for group in range(plan.groups):
+                for column, operand in enumerate([*row, n.one]):
+                    self.waves.expect(
+                        [
+                            {
+                                "write": 0,
+                                "first": int(column == 0),
+                                "last": int(column == n.inputs),
+                                "learn": learn,
+                                "update": update,
+                                "address": group * n.columns + column,
+                                "operand": operand,
+                            }
+                        ]
+                    )
+
+    async def run(self) -> None:
+        """Be the memory: answer a column one cycle after it was shown; offer samples, sometimes write a parameter."""
+        edge = RisingEdge(self.dut.clk)
+        taken = column = idle = 0
+        while True:
+            await edge
+            strobes = {name: port.get() for name, port in self.strobes.items()}
+            text = self.wave.text()
+            assert text[-1] in "01", f"valid is {text[-1]}"
+            if text[-1] == "1":
+                wave = self.wave.get()
+                assert isinstance(wave, dict)
+                if wave["write"]:
+                    self.writes.check((self.now(), wave))
+                else:
+                    self.waves.check({name: value for name, value in wave.items() if name not in ("valid", "lane")})
+                    self.wave_times.append(self.now())
+            # The column shown in the cycle that ends now is answered in the next one.
+            self.write.set_bits(0)
+            if taken:
+                row, learn, update = self.samples[taken - 1]
+                self.activation.set(row[column])
+            if strobes["end"]:
+                assert strobes["row_end"] and strobes["busy"]
+                column = 0
+            elif strobes["row_end"]:
+                column = 0
+            elif strobes["next_column"]:
+                column += 1
+            if strobes["start"]:
+                taken += 1
+                self.starts.append(self.now())
+            if taken:
+                self.learn.set(self.samples[taken - 1][1])
+                self.update.set(self.samples[taken - 1][2])
+            idle = 0 if strobes["busy"] or strobes["start"] else idle + 1
+            ready = taken < len(self.samples) and (self.eager or self.rng.random() < 0.08)
+            if not ready and not self.eager and idle > 3 and self.rng.random() < 0.5:
+                self.give_write()
+            self.ready.set(int(ready))
+
+    def give_write(self) -> None:
+        """Pass a parameter on; it must be the next wave, one cycle later."""
+        word: dict[str, int] = {name: 0 for name, _ in self.shape.forward}
+        limit = self.plan.words
+        weight = self.plan.numbers.weight
+        word |= {"valid": 1, "write": 1, "lane": self.rng.randrange(self.plan.lanes)}
+        word |= {"address": self.rng.randrange(limit), "operand": self.rng.randint(weight.min_int, weight.max_int)}
+        self.write.set(word)
+        self.writes.expect([(self.now() + 2, word)])  # given in the cycle to come, it leaves one later
+        self.written += 1
+
+
+@cocotb.test()
+@cocotb.parametrize(variant=named(PLANS), seed=[1, 2])
+async def waves(dut: Any, variant: str, seed: int) -> None:
+    """Samples that become ready at random, and writes while nothing runs."""
+    bench = PassBench(dut, variant, seed, eager=False)
+    bench.add(12)
+    await bench.start(bench.run())
+    await bench.drain()
+    bench.eager = True  # no more writes
+    count = 12 * bench.plan.groups * bench.plan.numbers.columns
+    await bench.drain()
+    assert bench.written, "no parameter was written"
+    await bench.finish(wave=count, write=bench.written)
+
+
+@cocotb.test()
+@cocotb.parametrize(variant=named(PLANS), seed=[1])
+async def cycles(dut: Any, variant: str, seed: int) -> None:
+    """One pass right behind the other, each ``R max(n_in + 1, P)`` cycles; ``LATENCY`` from a column shown to its wave."""
+    bench = PassBench(dut, variant, seed, eager=True)
+    plan = bench.plan
+    bench.add(6)
+    await bench.start(bench.run())
+    words = plan.groups * plan.numbers.columns
+    await bench.finish(wave=6 * words, write=0)
+    intervals = np.diff(bench.starts).tolist()
+    assert intervals == [plan.groups * max(plan.numbers.columns, plan.lanes)] * 5, intervals
+    # The first column is shown in the cycle after the start.
+    first = [wave - start - 1 for wave, start in zip(bench.wave_times[::words], bench.starts, strict=True)]
+    assert first == [ForwardPass.LATENCY] * 6, first
