@@ -329,7 +329,11 @@ def test_residuals_that_do_not_fit_are_refused():
             r"bias residuals of stage 1 reach from 2147483648 to .* 32 bits",
         ),
         ([zero._replace(weight=zero.weight.T)], ShapeError, r"weight residuals of stage 1 have shape \(2, 3\)"),
-        ([zero._replace(bias=np.zeros(3))], RangeError, "bias residuals of stage 1 are float64; expected int64"),
+        (
+            [zero._replace(bias=zero.bias.astype(float))],
+            RangeError,
+            "bias residuals of stage 1 are float64; expected int64",
+        ),
         (
             [zero._replace(fraction_bits=5)],
             RangeError,
