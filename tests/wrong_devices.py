@@ -1,4 +1,4 @@
-"""Devices that tests put in place of real ones: one that is right, two with a single wrong bit, one that fails."""
+"""Devices that tests put in place of real ones: one that is right, three with a single wrong bit, one that fails."""
 
 from __future__ import annotations
 
@@ -80,13 +80,36 @@ class ForgetfulDevice(GoldenDevice):
         return part
 
 
+class DriftingDevice(GoldenDevice):
+    """Golden, but one bit of what its first training leaves behind is wrong: of a residual, or of a weight."""
+
+    kind = "drifting"
+    OPTIONS = ("signal",)
+
+    def __init__(self, net: Network, *, signal: str = "residual", **options: Any) -> None:
+        super().__init__(net, **options)
+        self._signal = signal
+        self._right = False
+
+    def _train_words(self, x: Ints, targets: Ints, *, batch_size: int, exponent: int, scale: int) -> Part:
+        part = super()._train_words(x, targets, batch_size=batch_size, exponent=exponent, scale=scale)
+        if self._right:
+            return part
+        self._right = True
+        held = self._held.residuals if self._signal == "residual" else self._held.params
+        words = held[0].weight.copy()
+        words.flat[-1] ^= 1
+        held[0] = held[0]._replace(weight=words)
+        return part
+
+
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `dyadprop.open` find the devices of this module."""
 
     def with_ours(*, group: str) -> EntryPoints:
         ours = [
             EntryPoint(kind.kind, f"{__name__}:{kind.__name__}", group)
-            for kind in (TwinDevice, BrokenDevice, CrookedDevice, ForgetfulDevice)
+            for kind in (TwinDevice, BrokenDevice, CrookedDevice, DriftingDevice, ForgetfulDevice)
         ]
         return EntryPoints([*entry_points(group=group), *ours])
 

@@ -380,6 +380,69 @@ def test_train_stops_at_a_wrong_output_of_the_test(
     )
 
 
+# Outputs, a cost a sample, counts of two chunks, words and residuals, and the test's outputs and counts.
+WORDS_OF_A_DEVICE_EPOCH = 1437 * 10 + 1437 + 2 * COUNTS + 2 * PARAMETERS + 360 * 10 + COUNTS
+
+
+def test_train_with_steps_on_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong_devices.install(monkeypatch)
+    argv = ["train", "--device", "twin", "--update", "device", "--epochs", "8", "--json", "figures.json"]
+    assert main([*argv, "--save", "learnt.npz"]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["words"], figures["mismatches"]) == (8 * WORDS_OF_A_DEVICE_EPOCH, 0)
+    assert (figures["update"], figures["batch_size"], figures["learning_rate"], figures["momentum"]) == (
+        "device",
+        1,
+        2**-6,
+        0.0,
+    )
+    assert figures["accuracy"] >= 0.95
+    assert abs(figures["accuracy"] - figures["float_accuracy"]) <= 0.01
+    assert "checkpoint.npz" in capsys.readouterr().out
+
+    # The same run without the command, from the checkpoint's words to its residuals.
+    out = tmp_path / "build" / "train"
+    net = dp.Network.load(out / "net.toml")
+    data = digits()
+    with dp.open("golden", net) as device:
+        device.load(net.init(0))
+        result = device.train(data.train_x, data.train_y, epochs=8, shuffle=True)
+        mine = device.checkpoint()
+    checkpoint = dp.load_checkpoint(out / "checkpoint.npz", net)
+    assert checkpoint.position == result.position == dp.Position(9, 0)
+    assert result.epoch_costs[8] / 1437 == pytest.approx(figures["history"][-1]["cost"], rel=1e-12)
+    learnt = dp.load_parameters(tmp_path / "learnt.npz", net)
+    compared = 0
+    for a, b, c in zip(mine.parameters, checkpoint.parameters, learnt, strict=True):
+        np.testing.assert_array_equal(a.weight, b.weight)
+        np.testing.assert_array_equal(a.weight, c.weight)
+        compared += a.weight.size
+    for one, other in zip(mine.residuals, checkpoint.residuals, strict=True):
+        np.testing.assert_array_equal(one.weight, other.weight)
+        compared += one.weight.size
+    assert compared == 2 * (64 * 32 + 32 * 10)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    # A wrong weight shows in the outputs of the next chunk, a wrong residual at the epoch's end.
+    [("weight", "output of stage 2, sample "), ("residual", "weight residual of stage 1, index 31, 63: ")],
+)
+def test_train_stops_at_a_wrong_bit_of_what_the_device_learnt(
+    wrong: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong_devices.install(monkeypatch)
+    argv = ["train", "--device", f"drifting?signal={wrong}", "--update", "device", "--batch-size", "240"]
+    assert main([*argv, "--json", "figures.json", "--learning-rate", "0.0001"]) == 1
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"mismatch: epoch 1, from batch 4 on: {place}")
+    assert figures["first_mismatch"]["text"] == line.removeprefix("mismatch: ")
+    assert not (tmp_path / "build" / "train" / "checkpoint.npz").exists()
+
+
 def test_train_fails_below_the_required_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--device", "golden", "--epochs", "1", "--quiet", "--require-accuracy", "0.99"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -438,6 +501,9 @@ def test_train_is_repeatable(tmp_path: Path) -> None:
         (["--device", "golden?speed=9"], 2, "device 'golden' knows no option 'speed'"),
         (["--device", "golden", "--learning-rate", "0"], 2, "learning rate is 0.0; it must be above 0"),
         (["--device", "golden", "--momentum", "1"], 2, "momentum is 1.0"),
+        (["--device", "golden", "--update", "device", "--momentum", "0.5"], 2, "momentum is 0.5; with --update device"),
+        (["--device", "golden", "--update", "device", "--batch-size", "300"], 2, "batch_size is 300; allowed are"),
+        (["--device", "golden", "--update", "device", "--learning-rate", "1e9"], 2, "learning rate 9.98244e+08 with"),
         (["--device", "float", "--learning-rate", "1e9"], 2, "training diverged on device 'float' in epoch 1, batch 0"),
         (["--device", "golden", "--network", "none.toml"], 2, "network file none.toml cannot be read"),
         (

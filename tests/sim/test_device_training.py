@@ -38,7 +38,9 @@ def same(one: dp.Checkpoint, other: dp.Checkpoint) -> int:
     compared = 0
     assert one.network == other.network
     assert len(one.residuals) == len(other.residuals)
-    for a, b in zip([*one.parameters, *one.residuals], [*other.parameters, *other.residuals], strict=True):
+    left: list[Any] = [*one.parameters, *one.residuals]
+    right: list[Any] = [*other.parameters, *other.residuals]
+    for a, b in zip(left, right, strict=True):
         for mine, its in ((a.weight, b.weight), (a.bias, b.bias)):
             assert mine.dtype == its.dtype
             np.testing.assert_array_equal(mine, its)

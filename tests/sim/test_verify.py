@@ -106,6 +106,19 @@ def test_a_wrong_bit_is_found(
     assert lines[2] == f"{name}: {mismatches} of {words_of(seed):,} words of 1 network differ, in 1 of the networks"
 
 
+@pytest.mark.parametrize("wrong", ["weight", "residual"])
+def test_a_wrong_bit_of_what_was_learnt_is_found(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = next(s for s in range(100) if len(training_runs(random_case(s).net, s)) == 2)
+    (size, rate), *_ = training_runs(random_case(seed).net, seed)
+    name = f"drifting?signal={wrong}"
+    assert main(["verify", "--device", name, "--networks", "1", "--seed", str(seed), "--json", "-"]) == 1
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert failure["call"] == f"state after train in batches of {size} at {rate.scale}/256 * 2^{-rate.exponent}"
+    # The second epoch may have carried a residual's bit into the weight.
+    assert failure["stage"] == 1
+    assert failure["signal"] in ("weight", "weight residual")
+
+
 @pytest.mark.parametrize("sample", [0, 3])
 def test_a_wrong_output_names_its_sample(sample: int, capsys: pytest.CaptureFixture[str]) -> None:
     seed = suitable(2)
