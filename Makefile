@@ -7,14 +7,20 @@ upper = $(shell echo '$1' | tr a-z A-Z)
 option = $(foreach name,$1,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bitstream clean setup-demo setup-dev
+.PHONY: help demo images test lint bench bitstream clean setup-demo setup-dev
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
 		printf 'make %-10s %s\n' "$$target" "$$text"; done
 
-demo: setup-demo ## train the digits network; DEVICE= UPDATE= EPOCHS= SEED= pass through
+demo: setup-demo ## train on digits, then watch a network settle; DEVICE= UPDATE= EPOCHS= SEED= pass through
 	$(BIN)/dyadprop train --out build/demo $(call option,device update epochs seed)
+	$(BIN)/dyadprop relax --device verilator --out build/demo $(call option,seed)
+
+images: setup-demo ## draw the pictures of docs/images again
+	$(BIN)/dyadprop train --out build/images
+	$(BIN)/dyadprop relax --out build/images
+	cp build/images/loss.png build/images/theorem.png docs/images
 
 test: setup-dev ## run all tests; PYTEST_ARGS= passes through
 	$(BIN)/pytest -n 2 --junitxml=build/junit.xml $(PYTEST_ARGS)

@@ -119,6 +119,7 @@ def settling_picture(
                 color="#D55E00",
                 linewidth=2.5,
                 solid_capstyle="butt",
+                zorder=3,  # above the white grid
             )
         for k in range(ticks + 1):
             axes.axhline(k - 0.5, color="white", linewidth=0.8)
