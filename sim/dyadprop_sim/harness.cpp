@@ -107,7 +107,8 @@ uint64_t dyad_link_seen(void* handle, int k, uint64_t* words, uint64_t limit) {
 }
 
 // Run until every input word is taken, every expected output word has come, and then `idle_cycles` more in which nothing but those
-// words moves; or until nothing has moved for `patience` cycles (returns 1). Stalls are chances in 256, a stream: inputs, outputs, then two a link.
+// words moves; or until none of them has moved for `patience` cycles (returns 1): tokens along links alone are no progress, a
+// faulty design can send them for ever. Stalls are chances in 256, a stream: inputs, outputs, then two a link.
 int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_counts, uint64_t* const* out_words,
              uint64_t* const* out_cycles, const uint64_t* out_counts, uint64_t* moved_in, uint64_t* moved_out,
              const uint32_t* stalls, uint64_t seed, uint64_t patience) {
@@ -182,12 +183,10 @@ int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_c
             if (taken) {
                 l.tokens.pop_front();
                 l.offered = false;
-                moved = true;
             }
             if (arrives) {
                 l.tokens.push_back(token);
                 l.seen.push_back(token);
-                moved = true;
             }
         }
         clock_edge(c);

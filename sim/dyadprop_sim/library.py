@@ -187,7 +187,7 @@ def emit_verilog(top: Any, *, forget: bool = False, names: bool = True) -> str:
         if collecting:
             gc.enable()
     if forget:
-        design = _forget(design)
+        design = forget_initial_values(design)
     yosys = find_yosys(lambda version: version >= (0, 40))
     clean = "opt_clean" if names else "opt_merge\nopt_clean -purge"
     passes = f"hierarchy -top top\nproc\nflatten\nopt_expr\n{clean}\nwrite_verilog -noattr\n"
@@ -195,7 +195,7 @@ def emit_verilog(top: Any, *, forget: bool = False, names: bool = True) -> str:
     return str(yosys.run(["-q", "-"], script, ignore_warnings=True))
 
 
-def _forget(design: str) -> str:
+def forget_initial_values(design: str) -> str:
     """Take the initial values of all registers, and of memories that are written, out of a design in RTLIL."""
     design = re.sub(r"^ *attribute \\init .*\n", "", design, flags=re.MULTILINE)
     cell = r"(?ms)^  cell \%s \S+\n    parameter \\MEMID (\S+)\n.*?^  end\n"

@@ -105,16 +105,16 @@ class NetworkSimulation:
         self._random_start = options is not None and options.random_start
         self.stalls = stalls
         self.patience = patience
-        self.simulation = self._start(seed, 0)
+        self.simulation = self._start(seed, seed, 0)
 
-    def restart(self, *, seed: int = 0, select: int = 0) -> None:
-        """Begin again from (random contents and) reset, with another value at the selector port."""
+    def restart(self, *, seed: int = 0, contents: int | None = None, select: int = 0) -> None:
+        """Begin again from reset: other stalls, other random contents (not given: of the same seed), another selector."""
         self.simulation.close()
-        self.simulation = self._start(seed, select)
+        self.simulation = self._start(seed, seed if contents is None else contents, select)
 
-    def _start(self, seed: int, select: int) -> Simulation:
+    def _start(self, seed: int, contents: int, select: int) -> Simulation:
         self._seed = seed
-        return Simulation(self._path, self.ports, seed=seed, randomize=self._random_start, select=select)
+        return Simulation(self._path, self.ports, seed=contents, randomize=self._random_start, select=select)
 
     def link_tokens(self, layer: int) -> tuple[data.StructLayout, data.StructLayout]:
         """Give the layouts of the tokens between stage ``layer`` and its upper neighbour: activation, sensitivity."""

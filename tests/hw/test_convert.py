@@ -90,9 +90,10 @@ def test_header_says_what_each_port_carries() -> None:
     for line in (
         "clk in rising edge",
         "rst in synchronous, high; hold it for one cycle or more",
-        "input in [8:0] [7:0] value: Q3.5",
+        "input in [9:0] [7:0] value: Q3.5",
         "[8] learn: flag",
-        "output out [8:0] [7:0] value: Q3.5",
+        "[9] update: flag",
+        "output out [9:0] [7:0] value: Q3.5",
         "input_sensitivity out [15:0] [7:0] value: Q2.6",
         "control_in in [43:0] [0] kind: 0 = COMMAND, 1 = REPLY",
         "[7:1] stage: unsigned",
@@ -156,7 +157,11 @@ def test_stages_and_lanes_have_the_ports_of_their_components() -> None:
     streams = ["activation_in", "activation_out", "sensitivity_in", "sensitivity_out", "control_in", "control_out"]
     wires = {f"{stream}__{field}" for stream in streams for field in ("payload", "valid", "ready")}
     assert ports["network_stage_2"] == wires | {"clk", "rst", "status"}
-    waves = {f"{wave}_{way}" for wave in ("forward", "backward", "delta", "result", "partial") for way in ("in", "out")}
+    waves = {
+        f"{wave}_{way}"
+        for wave in ("forward", "backward", "delta", "result", "partial", "rate", "saturated")
+        for way in ("in", "out")
+    }
     assert ports["network_stage_1_lane_1"] == waves | {"clk", "rst"}
 
 

@@ -169,7 +169,7 @@ def test_waves_enter_at_the_first_lane_and_leave_at_the_last(netlist: Netlist) -
     module = netlist.module("top").child("stage_2")
     lanes = lanes_of(module)
     first, last = (set().union(*module.neighbours(cell).values()) for cell in (lanes[0], lanes[-1]))
-    assert first == {"forward", "backward", "loader", lanes[1]}
+    assert first == {"forward", "backward", "loader", "control", lanes[1]}
     assert lanes[0] not in last
     assert last & {"forward", "backward", "loader", "memory"} == set()
 
@@ -180,8 +180,8 @@ def test_each_hop_between_lanes_is_a_register(netlist: Netlist, cell: str) -> No
     lanes = lanes_of(module)
     for lane in lanes:
         sources = module.child(lane).sources()
-        # The last lane's waves end there: results and partial sums go on, and the backward wave says which is which.
-        assert len(sources) == (3 if lane == lanes[-1] else 5)
+        # Deltas, the forward wave and the rate end in the last lane.
+        assert len(sources) == (4 if lane == lanes[-1] else 7)
         assert all(not inputs for inputs in sources.values())
 
 

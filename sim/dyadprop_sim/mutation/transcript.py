@@ -7,16 +7,18 @@ import numpy as np
 
 from dyadprop.formats import Ints
 from dyadprop.network import Network, RawParameters
-from dyadprop.operations import Operation
+from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
 from dyadprop.plan import Plan
+from dyadprop.rates import FULL_SCALE
+from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop_hw.layouts import ControlKind
 from dyadprop_sim.golden import Model, Trace
-from dyadprop_sim.random_networks import KINDS, draw_words
+from dyadprop_sim.random_networks import KINDS, draw_words, random_rate
 from dyadprop_sim.simulation import Words
 from dyadprop_sim.verilator import NetworkSimulation, pack
 
-UNKNOWN_OPERATIONS = (6, 7)
 STALLS = (0.0, 0.3, 0.7)
+COUNTED = ("activation", "sensitivity", "weight")  # order of a stage's counters
 
 
 class Entry(NamedTuple):
@@ -63,19 +65,29 @@ class Script:
         Fresh from reset.
     seed : int
         Of the data.
+    first_count : int
+        What the counters hold after reset.
     """
 
-    def __init__(self, rtl: NetworkSimulation, seed: int) -> None:
+    def __init__(self, rtl: NetworkSimulation, seed: int, first_count: int = 0) -> None:
         self.rtl = rtl
+        rtl.stalls = 0.0
         self.net = rtl.net
         self.plan: Plan = rtl.plan
         self.depth = len(self.plan.stages)
         self.seed = seed
         self.rng = np.random.default_rng([seed, 77])
-        self._counts = np.zeros(2 * self.depth + 1, dtype=np.int64)
+        # Tables never saturate, and a stage without a sensitivity pass has none to count: no counter is there.
+        exist = [
+            found
+            for stage in self.plan.stages
+            for found in (stage.numbers.activation not in TABLE_ACTIVATIONS, stage.numbers.has_sensitivity, True)
+        ]
+        self._counts = np.array([*exist, True], dtype=np.int64) * first_count
         self._sums: list[RawParameters] = self._zeros()
         self._summed = 0
         self._params: list[RawParameters] = []
+        self._scale = FULL_SCALE
 
     def run(self) -> Iterator[Entry]:
         """Give one observation after the other."""
@@ -108,6 +120,9 @@ class Script:
         yield from self._read_gradients(f"{kind}, cleared")
         yield from self._strangers(kind)
         yield from self._hold(kind, data)
+        for stalls, batch_size in zip(STALLS, (1, 2, 3), strict=True):
+            yield from self._train(f"{kind}, steps of {batch_size} under stalls {stalls}", kind, batch_size, stalls)
+        yield from self._clear(f"{kind}, learnt")
 
     def _load(self, params: list[RawParameters], *, interrupted: bool) -> Iterator[Entry]:
         """Load; once after a load that was broken off in the middle, so that the beginning must be found again."""
@@ -130,12 +145,14 @@ class Script:
         cycles: dict[str, Words] = {}
         start = self.rtl.simulation.cycle
         got = self.rtl.run(
-            {"input": pack(self.rtl.input_token, value=data.x.ravel(), learn=0)},
+            {"input": pack(self.rtl.input_token, value=data.x.ravel(), learn=0, update=0)},
             {"output": trace.outputs.size},
             cycles=cycles,
         )
         yield Entry(
-            f"outputs, {what}", got["output"], pack(self.rtl.output_token, value=trace.outputs.ravel(), learn=0)
+            f"outputs, {what}",
+            got["output"],
+            pack(self.rtl.output_token, value=trace.outputs.ravel(), learn=0, update=0),
         )
         yield Entry(f"cycles of outputs, {what}", cycles["output"] - np.uint64(start), None)
         self._count(trace)
@@ -169,7 +186,8 @@ class Script:
         self.rtl.simulation.wait(40)
         yield self._status(f"{kind}, waiting for targets")
         after, self._counts = self._counts, before
-        self._counts[0 : 2 * self.depth : 2] = after[0 : 2 * self.depth : 2]
+        activations = slice(0, STAGE_COUNTERS * self.depth, STAGE_COUNTERS)
+        self._counts[activations] = after[activations]
         yield from self._counters(f"{kind}, waiting for targets")
         self._counts = after
         # These reach every stage long before the targets do; what they change must not change the sample.
@@ -188,12 +206,81 @@ class Script:
             patience=self.rtl.patience,
         )
         yield from self._compare(f"{kind}, held", {**more, "output": got["output"]}, part, learns, traces)
-        expected = self._reply(self.depth + 1, Operation.COUNTERS, self._counts[-1:])
+        expected = self._reply(self.depth + 1, Operation.COUNTERS, self._modulo(self._counts[-1:]))
         yield Entry(f"counter, {kind}, held", more["control_out"], expected)
         self._params = [_with_first(entry, 1) for entry in self._params]
         yield from self._read_weights(f"{kind}, changed behind a held sample")
         yield from self._read_gradients(f"{kind}, held")
         yield from self._clear(kind)
+
+    def _train(self, what: str, kind: str, batch_size: int, stalls: float) -> Iterator[Entry]:
+        """Step after each few samples, from any residuals and with any rate; some samples are not learnt from."""
+        rate = random_rate(self.rng, self.net, batch_size)
+        if rate is None:
+            return
+        data = draw_data(self.net, int(self.rng.integers(1 << 30)), kind, 3 * batch_size)
+        shifts = [stage.numbers.step_shift(rate.exponent) for stage in self.plan.stages]
+        self._sums, self._summed = self._draw_residuals(shifts), 0
+        self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
+        yield from self._read_gradients(f"{what}, stored")
+        commands = [self.rtl.command(s, Operation.RATE, [shift]) for s, shift in enumerate(shifts, start=1)]
+        commands.append(self.rtl.command(self.depth + 1, Operation.RATE, [rate.scale]))
+        self.rtl.counters(commands)
+
+        model = Model(self.net, self._params)
+        model.load_residuals(self._sums)
+        inputs, outputs, sensitivities = [], [], []
+        for begin in range(0, len(data.x), batch_size):
+            part = slice(begin, begin + batch_size)
+            bystander = model.predict(data.x[:1])
+            trace = model.scaled(rate.scale).textbook(data.x[part], data.targets[part])
+            counts = model.step(trace.gradients, rate.exponent)
+            last = np.arange(batch_size) == batch_size - 1
+            for x, known, learn, update in (
+                (data.x[:1], bystander, 0, np.zeros(1, dtype=np.int64)),
+                (data.x[part], trace, 1, last.astype(np.int64)),
+            ):
+                flags = {"learn": learn, "update": np.repeat(update, self.net.inputs)}
+                inputs.append(pack(self.rtl.input_token, value=x.ravel(), **flags))
+                flags["update"] = np.repeat(update, self.net.outputs)
+                outputs.append(pack(self.rtl.output_token, value=known.outputs.ravel(), **flags))
+                self._count(known)
+            for key, count in counts.items():
+                self._counts[STAGE_COUNTERS * key[0] - 1] += count
+            if self.net.input_gradient:
+                back = trace.sensitivities[0].ravel()
+                token = self.rtl.input_sensitivity_token
+                sensitivities.append(pack(token, value=back, activation=data.x[part].ravel()))
+        self._params, self._sums = list(model.params), list(model.residuals)
+
+        expected = {"output": np.concatenate(outputs)}
+        if self.net.input_gradient:
+            expected["input_sensitivity"] = np.concatenate(sensitivities)
+        cycles: dict[str, Words] = {}
+        start = self.rtl.simulation.cycle
+        self.rtl.stalls = stalls
+        targets = pack(self.rtl.target_token, value=data.targets.ravel(), seed=0)
+        sizes = {stream: words.size for stream, words in expected.items()}
+        got = self.rtl.run({"input": np.concatenate(inputs), "target": targets}, sizes, cycles=cycles)
+        for stream, words in expected.items():
+            yield Entry(f"{stream}, {what}", got[stream], words)
+            if not stalls:
+                yield Entry(f"cycles of {stream}, {what}", cycles[stream] - np.uint64(start), None)
+        yield from self._read_weights(what)
+        yield from self._read_gradients(what)
+        yield from self._counters(what)
+        self.rtl.stalls = 0.0
+        self.rtl.counters([self.rtl.command(self.depth + 1, Operation.RATE, [FULL_SCALE])])
+
+    def _draw_residuals(self, shifts: list[int]) -> list[RawParameters]:
+        """Draw what steps may have left behind: up to half a step."""
+        drawn = []
+        for zero, shift in zip(self._zeros(), shifts, strict=True):
+            half = (1 << shift) // 2
+            weight = self.rng.integers(-half, half, zero.weight.shape, dtype=np.int64, endpoint=True)
+            bias = self.rng.integers(-half, half, zero.bias.shape, dtype=np.int64, endpoint=True)
+            drawn.append(RawParameters(weight, bias, zero.fraction_bits))
+        return drawn
 
     def _pipeline(self) -> Iterator[Entry]:
         """Fill the network with more samples than it holds, back to back, then with one slow stream after the other."""
@@ -228,7 +315,7 @@ class Script:
     # -- tokens, expectations, comparisons ----------------------------------------------------------------------------
 
     def _tokens(self, data: Data, learns: Ints, seeded: Ints) -> tuple[Words, Words]:
-        inputs = pack(self.rtl.input_token, value=data.x.ravel(), learn=np.repeat(learns, self.net.inputs))
+        inputs = pack(self.rtl.input_token, value=data.x.ravel(), learn=np.repeat(learns, self.net.inputs), update=0)
         rows = [k for k in range(len(data.x)) if learns[k]]
         words = [
             pack(self.rtl.target_token, value=(data.seeds if seeded[k] else data.targets)[k], seed=int(seeded[k]))
@@ -238,7 +325,7 @@ class Script:
 
     def _expect(self, data: Data, learns: Ints, seeded: Ints) -> list[Trace]:
         """Run the model sample by sample; add to the sums and counts that the hardware keeps."""
-        model = Model(self.net, self._params)
+        model = Model(self.net, self._params).scaled(self._scale)
         traces = []
         for k in range(len(data.x)):
             x = data.x[k : k + 1]
@@ -260,7 +347,7 @@ class Script:
         self, what: str, got: dict[str, Words], data: Data, learns: Ints, traces: Sequence[Trace]
     ) -> Iterator[Entry]:
         outputs = np.concatenate([trace.outputs.ravel() for trace in traces])
-        expected = pack(self.rtl.output_token, value=outputs, learn=np.repeat(learns, self.net.outputs))
+        expected = pack(self.rtl.output_token, value=outputs, learn=np.repeat(learns, self.net.outputs), update=0)
         yield Entry(f"outputs, {what}", got["output"], expected)
         if self.net.input_gradient:
             taught = [k for k in range(len(data.x)) if learns[k]]
@@ -271,14 +358,18 @@ class Script:
             expected = np.concatenate([*words, np.zeros(0, dtype=np.uint64)])
             yield Entry(f"input sensitivities, {what}", got["input_sensitivity"], expected)
 
+    @staticmethod
+    def _modulo(counts: Ints) -> Ints:
+        return counts % (1 << COUNTER_BITS)
+
     def _count(self, trace: Trace) -> None:
         for (l, signal), count in trace.saturations.items():
-            if signal == "activation":
-                self._counts[2 * l - 2] += count
-            elif l == self.depth:
-                self._counts[2 * l] += count
+            if signal == "sensitivity" and l == self.depth:
+                self._counts[-1] += count
             else:
-                self._counts[2 * l + 1] += count
+                # Stage l counts x_l and its own weights, stage l + 1 the sensitivities of layer l.
+                stage = l if signal == "sensitivity" else l - 1
+                self._counts[STAGE_COUNTERS * stage + COUNTED.index(signal)] += count
 
     def _reply(self, stage: int, operation: int, values: Any) -> Words:
         kind: Any = ControlKind.REPLY  # an Amaranth enum, which type checkers take for an int
@@ -311,7 +402,7 @@ class Script:
     def _counters(self, what: str) -> Iterator[Entry]:
         stages = range(1, self.depth + 2)
         commands = [self.rtl.command(stage, Operation.COUNTERS) for stage in stages]
-        own = [self._counts[2 * stage - 2 : 2 * stage] for stage in stages]
+        own = [self._modulo(self._counts[STAGE_COUNTERS * (s - 1) : STAGE_COUNTERS * s]) for s in stages]
         expected = [self._reply(stage, Operation.COUNTERS, counts) for stage, counts in zip(stages, own, strict=True)]
         yield from self._control(f"counters, {what}", commands, expected)
 
@@ -319,16 +410,13 @@ class Script:
         commands = [self.rtl.command(stage, Operation.CLEAR) for stage in range(1, self.depth + 1)]
         self._sums, self._summed = self._zeros(), 0
         commands.append(self.rtl.command(self.depth + 1, Operation.COUNTERS))
-        expected = [self._reply(self.depth + 1, Operation.COUNTERS, self._counts[-1:])]
+        expected = [self._reply(self.depth + 1, Operation.COUNTERS, self._modulo(self._counts[-1:]))]
         yield from self._control(f"cleared, {what}", commands, expected)
 
     def _strangers(self, what: str) -> Iterator[Entry]:
-        """Send what nobody knows: dropped by the stage that it names, passed on where no stage has that number."""
-        commands = [
-            self.rtl.command(stage, operation, [-5])  # type: ignore[arg-type]
-            for stage in range(1, self.depth + 1)
-            for operation in UNKNOWN_OPERATIONS
-        ]
+        """Send what nobody knows: dropped by the cost head that it names, passed on where no stage has that number."""
+        known = (Operation.COUNTERS, Operation.RATE)
+        commands = [self.rtl.command(self.depth + 1, code, [-5]) for code in Operation if code not in known]
         passed = [self.rtl.command(stage, Operation.WORD, [-7]) for stage in (0, self.depth + 2, 127)]
         passed.append(self._reply(1, Operation.READ_GRADIENT, [-9]))
         yield from self._control(f"strangers, {what}", [*commands, *passed], passed)
