@@ -1,9 +1,10 @@
 """What travels through the gateware: formats as shapes, tokens between stages, waves inside a stage."""
 
+from enum import IntEnum
 from typing import Any
 
 from amaranth.hdl import Const, Module, Shape, ShapeCastable, Signal, Value, signed, unsigned
-from amaranth.lib import data, enum
+from amaranth.lib import data
 
 from dyadprop.formats import Q
 from dyadprop.operations import OPERATION_BITS, STAGE_BITS
@@ -68,7 +69,7 @@ def target_token(target: Q, sensitivity: Q) -> data.StructLayout:
     return data.StructLayout({"value": signed(max(target.width, sensitivity.width)), "seed": unsigned(1)})
 
 
-class ControlKind(enum.Enum, shape=unsigned(1)):  # type: ignore[call-arg]  # Amaranth's metaclass takes it
+class ControlKind(IntEnum):
     """Whether a control word asks or answers."""
 
     COMMAND = 0
@@ -108,7 +109,7 @@ def forward_wave(operand_bits: int, weight_bits: int, address_bits: int, lane_bi
     )
 
 
-class BackwardOperation(enum.Enum, shape=unsigned(2)):  # type: ignore[call-arg]  # as above
+class BackwardOperation(IntEnum):
     """What a cycle of a backward pass does to its word."""
 
     LEARN = 0

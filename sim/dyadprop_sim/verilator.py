@@ -130,8 +130,7 @@ class NetworkSimulation:
 
     def command(self, stage: Any, operation: Operation, words: Any = 0) -> Words:
         """Make control words."""
-        kind: Any = ControlKind.COMMAND
-        return pack(self.control_token, kind=kind.value, stage=stage, operation=operation, data=words)
+        return pack(self.control_token, kind=ControlKind.COMMAND, stage=stage, operation=operation, data=words)
 
     def load(self, params: Sequence[RawParameters], operation: Operation = Operation.WORD) -> None:
         """Load weights and biases, or with WRITE_GRADIENT their accumulators; returns when every stage has them."""
