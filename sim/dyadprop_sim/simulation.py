@@ -1,7 +1,7 @@
 """A running simulation: words in, words out, one call a transaction."""
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,22 @@ class Simulation:
         Start from them (needs ``BuildOptions.random_start``); reset is applied afterwards in each case.
     select : int
         Value of the design's selector port, if it has one.
+    spell : callable, optional
+        Turns the words of the status ports into text for messages; without it they are shown as they are.
     """
 
-    def __init__(self, path: Path, ports: Ports, *, seed: int = 0, randomize: bool = False, select: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        ports: Ports,
+        *,
+        seed: int = 0,
+        randomize: bool = False,
+        select: int = 0,
+        spell: Callable[[Sequence[int]], str] | None = None,
+    ) -> None:
         self.ports = ports
+        self._spell = spell
         library = ctypes.CDLL(str(path))
         library.dyad_create.restype = ctypes.c_void_p
         library.dyad_cycle.restype = ctypes.c_uint64
@@ -154,6 +166,8 @@ class Simulation:
 
     def describe(self) -> str:
         """Say what each stage is doing."""
+        if self._spell is not None:
+            return self._spell(self.status())
         return "; ".join(f"{name} = {word:#x}" for name, word in zip(self.ports.status, self.status(), strict=True))
 
     # -- open links ---------------------------------------------------------------------------------------------------

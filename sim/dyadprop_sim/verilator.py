@@ -114,7 +114,14 @@ class NetworkSimulation:
 
     def _start(self, seed: int, contents: int, select: int) -> Simulation:
         self._seed = seed
-        return Simulation(self._path, self.ports, seed=contents, randomize=self._random_start, select=select)
+        return Simulation(
+            self._path,
+            self.ports,
+            seed=contents,
+            randomize=self._random_start,
+            select=select,
+            spell=describe_status,
+        )
 
     def link_tokens(self, layer: int) -> tuple[data.StructLayout, data.StructLayout]:
         """Give the layouts of the tokens between stage ``layer`` and its upper neighbour: activation, sensitivity."""
@@ -183,7 +190,7 @@ class NetworkSimulation:
 
     def describe(self) -> str:
         """Say what each stage is doing."""
-        return describe_status(self.simulation.status())
+        return self.simulation.describe()
 
     def close(self) -> None:
         """Free the simulation."""

@@ -1,0 +1,79 @@
+"""The verb info through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import dyadprop as dp
+from dyadprop.cli import main
+from dyadprop.plan import plan_network
+
+
+def saved(tmp_path: Path, net: dp.Network) -> str:
+    path = tmp_path / "net.toml"
+    net.save(path)
+    return str(path)
+
+
+NET = dp.Network(16, [dp.Dense(20, "tanh"), dp.Dense(7, "relu", lanes=3), dp.Dense(4)])
+
+
+def test_table_and_json_are_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path, NET)
+    plan = plan_network(NET, 40)
+    assert main(["info", path, "--multipliers", "40", "--json", str(tmp_path / "info.json")]) == 0
+    out = capsys.readouterr().out
+    document = json.loads((tmp_path / "info.json").read_text())
+    lines = out.splitlines()
+    assert len(lines) == 1 + 3 + 4
+    assert [line.split()[1] for line in lines[1:4]] == ["16x20", "20x7", "7x4"]
+    assert [int(line.split()[3]) for line in lines[1:4]] == list(plan.lanes)
+    assert [int(line.split()[5]) for line in lines[1:4]] == [stage.tick for stage in plan.stages]
+    assert lines[4:6] == ["", repr(NET)]
+    assert f"{plan.interval} cycles a sample streaming" in out
+    assert f"{plan.output_latency} cycles to its last output, {plan.gradient_latency} to its last gradient" in out
+    assert f"{plan.multipliers} multipliers of at most 40, " in out
+
+    assert document["network"] == NET.hash
+    assert document["cycles_a_sample"] == plan.interval == max(stage.tick for stage in plan.stages)
+    assert document["multipliers"] == plan.multipliers == sum(row["multipliers"] for row in document["stages"]) <= 40
+    assert document["memory_bits"] == sum(row["memory_bits"] for row in document["stages"])
+    for row in document["stages"]:
+        kinds = [bits for name, bits in row.items() if name.endswith("_bits") and name != "memory_bits"]
+        assert sum(kinds) == row["memory_bits"]
+    products = 2 * 16 * 20 + 3 * 20 * 7 + 3 * 7 * 4
+    assert document["useful_products_a_sample"] == products
+    share = products / (plan.multipliers * plan.interval)
+    assert document["busy_share_of_multipliers"] == pytest.approx(share)
+    assert 0 < share < 1
+
+
+def test_lanes_that_layers_name_are_kept(tmp_path: Path) -> None:
+    assert plan_network(NET, 40).lanes[1] == 3
+    assert plan_network(NET, 10_000).lanes[1] == 3
+
+
+def test_a_stage_without_a_way_back_has_no_latency_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", saved(tmp_path, NET), "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    rows = json.loads(captured.out)["stages"]
+    assert rows[0]["backward_latency"] is None
+    assert all(row["backward_latency"] > 0 for row in rows[1:])
+    assert captured.err.splitlines()[1].split()[9] == "-"
+
+
+def test_a_budget_that_is_too_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", saved(tmp_path, NET), "--multipliers", "10"]) != 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "dyadprop: network 16-20-7-4 needs at least 16 multipliers with the lanes its layers name; the budget is 10\n"
+    )
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(tmp_path / "nothing.toml")]) == 2
+    assert "nothing.toml" in capsys.readouterr().err
