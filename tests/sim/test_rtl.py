@@ -40,9 +40,8 @@ def _answers(device: Device, case: Case) -> list[bytes]:
     raw = device.gradients(x, y).raw
     assert raw is not None
     device.train(x, y, learning_rate=2**-6)
-    words = [raw.outputs, *(part for g in raw.gradients for part in g[:2])]
-    words += [part for entry in device.parameters() for part in entry]
-    return [array.tobytes() for array in words]
+    answers = [raw.outputs.tobytes(), *(part.tobytes() for g in raw.gradients for part in g[:2])]
+    return answers + [part.tobytes() for entry in device.parameters() for part in entry]
 
 
 @pytest.mark.parametrize("stalls", [0.0, 0.5])
