@@ -10,6 +10,7 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.cli import main
+from dyadprop_sim import probe
 from dyadprop_sim.commands import relax
 from dyadprop_sim.relaxation import Relaxation, State
 
@@ -78,7 +79,7 @@ def test_one_tick_late_fails(
     if device == "golden":
         monkeypatch.setattr(Relaxation, "trajectory", one_tick_late(Relaxation.trajectory))
     else:
-        monkeypatch.setattr(relax, "rtl_trajectory", one_tick_late(relax.rtl_trajectory))
+        monkeypatch.setattr(relax, "rtl_trajectory", one_tick_late(probe.rtl_trajectory))
     assert main(arguments(device, tmp_path, "--network", str(small), "-q")) == 1
     late = [
         "x_1 at tick 2 instead of 1",
@@ -93,7 +94,7 @@ def test_one_tick_late_fails(
 def test_one_wrong_bit_of_the_state_at_rest_fails(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held_sample = relax.held_sample
+    held_sample = probe.held_sample
 
     def crooked(*args: Any) -> Any:
         relaxation, rest = held_sample(*args)
