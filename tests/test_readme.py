@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dyadprop as dp
@@ -87,8 +88,17 @@ def test_the_output_of_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert block("dyadprop info") == capsys.readouterr().out
 
 
-def test_the_output_of_the_demo_is_of_this_network() -> None:
-    assert block("make demo").splitlines()[0].startswith(repr(demo_network()) + ";")
+def test_the_output_of_the_demo_is_of_this_hardware() -> None:
+    net = demo_network()
+    lines = block("make demo").splitlines()
+    assert lines[0].startswith(repr(net) + ";")
+    # An epoch is 44 batches of 32 and one of 29; what is in them does not change their cycles.
+    with dp.open("verilator", net) as device:
+        device.load(net.init())
+        full, rest = (device.gradients(np.zeros((n, 64)), np.zeros((n, 10))).stats.cycles for n in (32, 29))
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) >= 2
+    assert all(f"  {(44 * full + rest) / 1437:.1f} cycles/gradient  " in line for line in epochs)
 
 
 def test_devices_are_all_there() -> None:
