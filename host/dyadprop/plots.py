@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +145,97 @@ def settling_picture(
         frameon=False,
         fontsize=9,
     )
+    _save(figure, path)
+
+
+# Okabe and Ito again; lossless stands out.
+_ROUNDING_STYLES: dict[str, dict[str, Any]] = {
+    "float64": {"color": FLOAT_COLOUR, "linewidth": 7.0},
+    "stochastic": {"color": "#009E73", "linewidth": 1.2, "marker": "s", "linestyle": "--"},
+    "nearest": {"color": "#D55E00", "linewidth": 1.2, "marker": "v", "linestyle": ":"},
+    "lossless": {"color": DEVICE_COLOUR, "linewidth": 2.0, "marker": "o"},
+}
+
+
+def rounding_picture(path: str | Path, cases: Sequence[dict[str, Any]]) -> None:
+    """Draw test accuracy against the bits of a word for each rounding of a step, a panel a case.
+
+    Parameters
+    ----------
+    path : path
+    cases : sequence of dict
+        ``name``, and ``rows`` of ``bits`` and ``accuracies``: runs by rounding. Whiskers reach from the worst run to
+        the best.
+
+    Raises
+    ------
+    RangeError
+        If the file cannot be written.
+    """
+    figure = Figure(figsize=(3.2 * len(cases), 4.0), dpi=150, layout="constrained")
+    figure.suptitle(
+        "Test accuracy after learning with words of few bits, by what becomes of a step's rest", fontsize=11
+    )
+    for axes, case in zip(figure.subplots(1, len(cases), sharey=True, squeeze=False)[0], cases, strict=True):
+        bits = [row["bits"] for row in case["rows"]]
+        for name, style in _ROUNDING_STYLES.items():
+            runs = np.array([row["accuracies"][name] for row in case["rows"]])
+            mean = runs.mean(axis=1)
+            axes.plot(bits, mean, label=name, **style)
+            if name != "float64":
+                axes.vlines(bits, runs.min(axis=1), runs.max(axis=1), color=style["color"], linewidth=1.0)
+        axes.set_title(case["name"], fontsize=9)
+        axes.set_xticks(bits)
+        axes.invert_xaxis()
+        axes.set_xlabel("bits of a word")
+        axes.set_ylim(0.0, 1.0)
+        axes.grid(visible=True, color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    figure.axes[0].set_ylabel("accuracy on test data")
+    figure.axes[0].legend(frameon=False, loc="lower left", fontsize=9)
+    _save(figure, path)
+
+
+def ranges_picture(path: str | Path, rows: Sequence[dict[str, Any]], *, title: str) -> None:
+    """Draw how often each signal has which size, over what its format can tell apart.
+
+    Parameters
+    ----------
+    path : path
+    rows : sequence of dict
+        ``signal``, ``layer``, ``sizes`` (float64 array), ``format``, ``lsb`` and ``reaches`` of each signal.
+    title : str
+
+    Raises
+    ------
+    RangeError
+        If the file cannot be written.
+    """
+    figure = Figure(figsize=(9.0, 0.75 * len(rows) + 1.4), dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots()
+    low = min(np.log2(row["lsb"]) for row in rows) - 4
+    high = max(np.log2(max(row["largest"], row["reaches"])) for row in rows) + 1
+    edges = np.arange(np.floor(low), np.ceil(high) + 1)
+    for place, row in enumerate(reversed(rows)):
+        first, last = np.log2(row["lsb"]), np.log2(row["reaches"])
+        axes.barh(place + 0.4, last - first, left=first, height=0.8, color="#bcd6e8", zorder=1)
+        sizes = row["sizes"][row["sizes"] > 0]
+        counts, _ = np.histogram(np.log2(np.maximum(sizes, 2.0 ** edges[0])), edges)
+        axes.bar(
+            edges[:-1], 0.8 * counts / max(counts.max(), 1), width=0.9, align="edge", bottom=place, color=DEVICE_COLOUR
+        )
+        axes.text(last, place + 0.8, f" {row['format']}", fontsize=8, va="top")
+    axes.set_yticks(
+        np.arange(len(rows)) + 0.4, [f"{row['signal']} {row['layer']}" for row in reversed(rows)], fontsize=9
+    )
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel("log2 of the size; shaded: from one lsb to the largest word of the format")
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
     _save(figure, path)
 
 

@@ -71,7 +71,7 @@ def check_rate(net: Network, rate: Rate, batch_size: int) -> None:
             bits = stage.gradient_bits
             what = f"{head} small for stage {stage.index}: its {bits}-bit accumulators cannot hold what a step leaves"
             advice = f"a larger max_batch (now {net.max_batch}) or a smaller batch_size takes smaller rates"
-        raise RangeError(f"{what}; allowed are {_allowed(net, batch_size)}; {advice}")
+        raise RangeError(f"{what}; allowed are {allowed_rates(net, batch_size)}; {advice}")
 
 
 def exponents(net: Network, batch_size: int) -> range:
@@ -82,7 +82,8 @@ def exponents(net: Network, batch_size: int) -> range:
     return range(first, last + 1)
 
 
-def _allowed(net: Network, batch_size: int) -> str:
+def allowed_rates(net: Network, batch_size: int) -> str:
+    """Say which rates fit every stage of a network."""
     fitting = exponents(net, batch_size)
     if not fitting:
         return "none, as what the stages can take does not overlap: give them formats that are more alike"

@@ -4,7 +4,8 @@ An experiment, not a device: only `lossless` is what the hardware does (docs/ari
 in whole numbers held by float64, for speed; a test holds it against `dyadprop_sim.golden` bit for bit.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -266,10 +267,18 @@ class WordLearner(RealLearner):
         words[rows] = _clip(words[rows] - steps, form.min_int, form.max_int)
 
 
-Watch = Callable[[int, RealLearner], None]
+Watch = Callable[[RealLearner], None]
 
 
-def learn(learner: RealLearner, data: Dataset, epochs: int, seed: int, watch: Watch | None = None) -> float:
+def learn(
+    learner: RealLearner,
+    data: Dataset,
+    epochs: int,
+    seed: int,
+    *,
+    steps: int | None = None,
+    watch: Watch | None = None,
+) -> float:
     """Learn from a data set, in an order that ``seed`` and the epoch's number decide, as `Device.train` does.
 
     Parameters
@@ -277,8 +286,10 @@ def learn(learner: RealLearner, data: Dataset, epochs: int, seed: int, watch: Wa
     learner : RealLearner or WordLearner
     data : Dataset
     epochs, seed : int
+    steps : int, optional
+        To stop after.
     watch : callable, optional
-        Called with the number of steps so far and the learner, before the first step and behind each epoch.
+        Called with the learner before the first epoch and behind each.
 
     Returns
     -------
@@ -286,19 +297,22 @@ def learn(learner: RealLearner, data: Dataset, epochs: int, seed: int, watch: Wa
         Accuracy on the test set.
     """
     x, y = learner.inputs(data.train_x), learner.targets(data.train_y)
-    size = learner.recipe.batch_size
-    steps = 0
+    batches = _batches(len(x), learner.recipe.batch_size, epochs, seed)
     if watch is not None:
-        watch(steps, learner)
-    for epoch in range(1, epochs + 1):
-        order = permutation(len(x), seed, epoch)
-        for i in range(0, len(x), size):
-            part = order[i : i + size]
-            learner.step(x[part], y[part])
-            steps += 1
-        if watch is not None:
-            watch(steps, learner)
+        watch(learner)
+    for part, ends_epoch in itertools.islice(batches, steps):
+        learner.step(x[part], y[part])
+        if watch is not None and ends_epoch:
+            watch(learner)
     return right_answers(learner.predict(learner.inputs(data.test_x)), data.test_y) / len(data.test_x)
+
+
+def _batches(samples: int, size: int, epochs: int, seed: int) -> Iterator[tuple[Ints, bool]]:
+    """Give the samples of each batch, and whether it is an epoch's last."""
+    for epoch in range(1, epochs + 1):
+        order = permutation(samples, seed, epoch)
+        for i in range(0, samples, size):
+            yield order[i : i + size], i + size >= samples
 
 
 def _with_ones(x: Floats, one: float) -> Floats:

@@ -5,7 +5,12 @@ busy share of the multipliers against their predictions and goals; then it measu
 the device verilator, and the golden model's beside plain NumPy float64's. All words that come back are compared with
 the golden model's. Cycles and shares are the same on every machine; seconds are not, and their ratios nearly.
 
-Exit code 1 if a word differs, a count of cycles is not the predicted one, or a share is below its goal.
+The suite `learning` trains two networks with words of 16 to 6 bits, whose formats are chosen from a float64 run:
+lossless as the device does, with steps rounded to nearest or stochastically, and in float64. It tells their accuracies
+on test data, how far lossless and float64 drift apart, and what momentum and weight decay would give.
+
+Exit code 1 if a word differs, a count of cycles is not the predicted one, a share is below its goal, or lossless falls
+further below float64 than its goal.
 """
 
 import argparse
@@ -27,6 +32,7 @@ from dyadprop.network import Dense, Network, Parameters
 from dyadprop.plan import plan_network
 from dyadprop.report import Report
 from dyadprop_sim.commands.bench_latency import run_latency
+from dyadprop_sim.commands.bench_learning import run_learning
 from dyadprop_sim.measure import measure_streaming, shares_of_multipliers
 
 
@@ -77,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rounds", type=int, default=10, metavar="N", help="in which each speed is measured (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="seeds that the suite learning averages (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--picture", default="build/learning.png", metavar="FILE", help="of the suite learning (default: %(default)s)"
     )
 
 
@@ -302,4 +314,8 @@ def _machine() -> dict[str, Any]:
     }
 
 
-_SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {"latency": run_latency, "simulation": _simulation}
+_SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {
+    "latency": run_latency,
+    "learning": run_learning,
+    "simulation": _simulation,
+}
