@@ -3,15 +3,17 @@
 from dyadprop.formats import Q
 from dyadprop.widths import StageNumbers
 
+OUTPUT, SENSITIVITY, WEIGHT = Q(4, 8), Q(2, 8), Q(3, 6)
+
 
 def make_numbers(
     activation: str,
     *,
     inputs: int = 3,
     outputs: int = 4,
-    output: Q = Q(4, 8),
-    sensitivity: Q = Q(2, 8),
-    weight: Q = Q(3, 6),
+    output: Q = OUTPUT,
+    sensitivity: Q = SENSITIVITY,
+    weight: Q = WEIGHT,
     index: int = 1,
     leak_bits: int = 3,
     has_sensitivity: bool = True,

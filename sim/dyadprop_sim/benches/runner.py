@@ -127,21 +127,21 @@ def run_bench(
 def _emit(block: str, folder: Path) -> Path:
     """Write the Verilog of a block's designs, without initial values; once for all simulators."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{block}.v"
+    target, stamp = folder / f"{block}.v", folder / f"{block}.made-from"
     spec = importlib.util.find_spec(f"{blocks.__name__}.{block}")
-    assert spec is not None and spec.origin is not None
-    stamp = f"// made from {_sources(Path(spec.origin))}\n"
+    assert spec is not None
+    assert spec.origin is not None
+    made_from = _sources(Path(spec.origin))
     with (folder / f"{block}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists() or not target.read_text().startswith(stamp):
+        if not stamp.exists() or stamp.read_text() != made_from:
             module = importlib.import_module(f"{blocks.__name__}.{block}")
-            text = stamp + emit_verilog(module.make_top(), forget=True)
-            part = target.with_suffix(".part")
-            part.write_text(text)
-            part.replace(target)
-            names = getattr(module, "INTERNAL", ())
-            control = "".join(f'public_flat_rw -module "top" -var "{name}"\n' for name in [*_ports(text), *names])
+            text = emit_verilog(module.make_top(), forget=True)
+            names = [*_ports(text), *getattr(module, "INTERNAL", ())]
+            control = "".join(f'public_flat_rw -module "top" -var "{name}"\n' for name in names)
+            target.write_text(text)
             target.with_suffix(".vlt").write_text(f"`verilator_config\n{control}")
+            stamp.write_text(made_from)
     return target
 
 
@@ -226,9 +226,12 @@ def _ports(verilog: str) -> list[str]:
 def _sources(bench: Path) -> str:
     """Hash everything that decides a block's Verilog."""
     digest = hashlib.sha256(bench.read_bytes())
-    for package in ("dyadprop", "dyadprop_hw", "dyadprop_sim"):
-        for path in sorted(Path(str(files(package))).glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+    sim = Path(str(files("dyadprop_sim")))
+    paths = [sim / name for name in ("library.py", "open_network.py", "random_networks.py")]
+    for folder in (Path(str(files("dyadprop"))), Path(str(files("dyadprop_hw"))), sim / "benches"):
+        paths += sorted(folder.glob("*.py"))
+    for path in paths:
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -29,6 +29,7 @@ class Stalls:
         self.share = share
 
     def __call__(self) -> bool:
+        """Say whether it stalls in the cycle to come."""
         return self.share > 0 and self._rng.random() < self.share
 
 

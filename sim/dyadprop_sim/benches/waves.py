@@ -8,7 +8,7 @@ _FILES = {"verilator": "dump.vcd", "icarus": "top.fst"}
 
 
 def write_save_file(verilog: Path, folder: Path, simulator: str) -> Path:
-    """Write ``streams.gtkw`` beside the waves: clock and reset, then each stream's payload, valid and ready under its name.
+    """Write ``streams.gtkw`` beside the waves: clock and reset, then each stream under its name.
 
     Parameters
     ----------

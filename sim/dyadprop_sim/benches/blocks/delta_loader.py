@@ -101,7 +101,7 @@ class LoaderBench(Testbench):
             left = max(0, left - 1)
             self.end_stb.set(int(left == 1))
             self.ended += left == 1
-            start = self.loaded.get() and left <= 1 and self.passes and self.rng.random() < 0.7
+            start = self.loaded.bits() == 1 and left <= 1 and self.passes and self.rng.random() < 0.7
             self.start_stb.set(int(start))
             if start:
                 assert self.started < self.vectors, "more banks are whole than vectors were sent"
@@ -132,7 +132,7 @@ async def vectors(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(PLANS), seed=[1])
 async def cycles(dut: Any, variant: str, seed: int) -> None:
-    """``Delta.latency + 1`` from each word to its wave; ``load_latency`` to a whole bank; no more vectors than banks."""
+    """``Delta.latency + 1`` from word to wave; ``load_latency`` to a whole bank; no more vectors than banks."""
     bench = LoaderBench(dut, variant, seed, stalls=False, passes=False)
     plan, n = bench.plan, bench.n
     await bench.start(bench.watch())

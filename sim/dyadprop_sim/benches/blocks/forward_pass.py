@@ -100,10 +100,10 @@ class PassBench(Testbench):
             # The column shown in the cycle that ends now is answered in the next one.
             self.write.set_bits(0)
             if taken:
-                row, learn, update = self.samples[taken - 1]
-                self.activation.set(row[column])
+                self.activation.set(self.samples[taken - 1][0][column])
             if strobes["end"]:
-                assert strobes["row_end"] and strobes["busy"]
+                assert strobes["row_end"]
+                assert strobes["busy"]
                 column = 0
             elif strobes["row_end"]:
                 column = 0
@@ -151,7 +151,7 @@ async def waves(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(PLANS), seed=[1])
 async def cycles(dut: Any, variant: str, seed: int) -> None:
-    """One pass right behind the other, each ``R max(n_in + 1, P)`` cycles; ``LATENCY`` from a column shown to its wave."""
+    """Passes in a row, each ``R max(n_in + 1, P)`` cycles; ``LATENCY`` from a column shown to its wave."""
     bench = PassBench(dut, variant, seed, eager=True)
     plan = bench.plan
     bench.add(6)

@@ -209,8 +209,8 @@ class Model:
 
     def step(self, address: int) -> int:
         """Step one weight; return whether it was limited."""
-        arrays = (np.array([memory[address]], np.int64) for memory in (self.weights, self.gradients))
-        new, residual, limited = arithmetic.step(*arrays, self.shift, self.n.weight)
+        weight, gradient = (np.array([memory[address]], np.int64) for memory in (self.weights, self.gradients))
+        new, residual, limited = arithmetic.step(weight, gradient, self.shift, self.n.weight)
         self.weights[address] = int(new[0])
         self.gradients[address] = self.wrap(int(residual[0]), self.n.gradient_bits)
         return int(limited[0])
@@ -229,13 +229,12 @@ async def play(bench: Testbench, model: Model, monitor: PipeMonitor, ports: dict
         seen = monitor.seen[start + cycle][name]
         checker.expect([(cycle, name, item)])
         checker.check((cycle, name, seen))
-    valid = {name: 0 for name in ("forward_out", "backward_out", "delta_out", "result_out")}
-    for cycle, entry in monitor.seen.items():
+    valid = dict.fromkeys(("forward_out", "backward_out", "delta_out", "result_out"), 0)
+    for cycle, seen_then in monitor.seen.items():
         for name in valid:
-            wave = entry[name]
-            # Nothing else may be valid; while the first waves are on their way in, nothing is known to be.
-            if wave is not None and cycle >= start:
-                assert isinstance(wave, dict)
+            wave = seen_then[name]
+            # Nothing else may be valid; before the first waves have come in, nothing is known to be.
+            if isinstance(wave, dict) and cycle >= start:
                 valid[name] += wave["valid"]
     expected = {name: sum(entry[1] == name for entry in model.expected) for name in valid}
     assert valid == expected, f"valid waves {valid}, expected {expected}"
@@ -291,7 +290,7 @@ async def waves(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(LANES), seed=[1])
 async def distances(dut: Any, variant: str, seed: int) -> None:
-    """A gradient can be read, and added to, exactly ``GRADIENT_LATENCY`` after the wave before; a step ``UPDATE_LATENCY``."""
+    """Reads see a gradient exactly ``GRADIENT_LATENCY`` after its wave, a step ``UPDATE_LATENCY``, and not sooner."""
     bench, model, monitor, ports = make(dut, variant, seed)
     cycle = model.load(0)
     for update, latency in ((0, timing.GRADIENT), (0, timing.GRADIENT), (1, timing.UPDATE), (1, timing.UPDATE)):

@@ -1,4 +1,4 @@
-"""Bench of the whole network: random batches under stalls against the golden model, and the cycles that its plan promises."""
+"""Bench of the whole network: batches under stalls against the golden model, and the cycles that its plan promises."""
 
 from collections import Counter
 from typing import Any

@@ -46,7 +46,7 @@ class QueueBench(Testbench):
 @cocotb.test()
 @cocotb.parametrize(variant=named(DEPTHS), seed=[1, 2, 3])
 async def order(dut: Any, variant: str, seed: int) -> None:
-    """Items leave in the order in which they came, each once; there is room whenever fewer than ``depth`` are inside."""
+    """Items leave in the order in which they came, once; there is room whenever fewer than ``depth`` are inside."""
     bench = QueueBench(dut, variant, seed)
     stream = bench.input_times.stream
     offered = [0, 0]  # cycles with room promised, and without
@@ -86,7 +86,7 @@ async def latency(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(DEPTHS), seed=[1])
 async def places(dut: Any, variant: str, seed: int) -> None:
-    """A queue that nobody takes from accepts ``depth`` items in a row and at most one more, and gives them all afterwards."""
+    """A queue that nobody takes from accepts ``depth`` items in a row, at most one more, and gives them all later."""
     bench = QueueBench(dut, variant, seed, stalls=False)
     depth = DEPTHS[variant]
     bench.taker.stalls.share = 1.0

@@ -1,4 +1,4 @@
-"""Bench of the sample memory: both passes see each sample's words, flags and order; places are freed and never overrun."""
+"""Bench of the sample memory: both passes see each sample's words and flags in order; places are never overrun."""
 
 from typing import Any
 
@@ -106,7 +106,10 @@ class MemoryBench(Testbench):
                         restart = bool(self.flags[f"{which}_ready"].get()) and self.rng.random() < 0.7
                         strobes["start"].set(int(restart))
                     if forward:
-                        assert (self.flags["forward_learn"].get(), self.flags["forward_update"].get()) == (learn, update)
+                        assert (self.flags["forward_learn"].get(), self.flags["forward_update"].get()) == (
+                            learn,
+                            update,
+                        )
                     else:
                         assert self.flags["backward_update"].get() == update
                     await edge
@@ -130,7 +133,8 @@ class MemoryBench(Testbench):
         while True:
             await edge
             stored, waiting = self.stored.get(), self.waiting.get()
-            assert isinstance(stored, int) and isinstance(waiting, int)  # noqa: PT018
+            assert isinstance(stored, int)
+            assert isinstance(waiting, int)
             assert waiting <= stored <= self.depth
             self.held = max(self.held, stored)
 
@@ -152,6 +156,6 @@ async def samples(dut: Any, variant: str, seed: int) -> None:
     assert bench.finished == {"forward": count, "backward": learnt}
     assert (bench.stored.get(), bench.waiting.get()) == (0, 0)
     assert bench.held == bench.depth, f"it never held more than {bench.held} samples"
-    forward, backward = (bench.checks[name].compared for name in ("forward", "backward"))
+    forward = bench.checks["forward"].compared
     assert forward >= count * bench.inputs
     await bench.finish(forward=forward, backward=learnt * bench.inputs)

@@ -70,7 +70,7 @@ async def vectors(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(FORMATS), seed=[1])
 async def cycles(dut: Any, variant: str, seed: int) -> None:
-    """A vector takes ``3 n + SOFTMAX_SUM + DIVIDE`` cycles, and ``2 n + SOFTMAX_SUM + DIVIDE + QUEUE`` from its last logit on."""
+    """``3 n + SOFTMAX_SUM + DIVIDE`` a vector; ``2 n + SOFTMAX_SUM + DIVIDE + QUEUE`` from its last logit on."""
     bench = Testbench(dut, variant, seed, stalls=False)
     model = Model(variant)
     n = model.outputs

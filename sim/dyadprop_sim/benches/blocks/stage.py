@@ -1,4 +1,4 @@
-"""Bench of a whole stage: random samples under stalls against the golden arithmetic, and the cycles that its plan promises."""
+"""Bench of a stage: samples under stalls against the golden arithmetic, and the cycles that its plan promises."""
 
 from typing import Any
 

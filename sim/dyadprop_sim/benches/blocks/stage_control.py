@@ -29,9 +29,7 @@ PLANS = {
 
 def make_top() -> Variants:
     """Make a control for each plan."""
-    return Variants(
-        {name: StageControl(LaneShape(plan), DATA_BITS, plan.read_latency) for name, plan in PLANS.items()}
-    )
+    return Variants({name: StageControl(LaneShape(plan), DATA_BITS, plan.read_latency) for name, plan in PLANS.items()})
 
 
 class ControlBench(Testbench):
