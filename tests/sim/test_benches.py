@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dyadprop_sim.benches.runner import BLOCKS, SIMULATORS, run_bench
+from dyadprop_sim.benches.waves import write_save_file
 
 BUILD = Path(__file__).parents[2] / "build" / "sim"
 
@@ -27,3 +28,17 @@ def test_every_block_has_a_bench():
     components = {path.stem for path in folder.glob("*.py") if "wiring.Component" in path.read_text()}
     assert {elsewhere.get(name, name) for name in components} <= set(BLOCKS)
     assert {"divider", "table_lookup", "control_port", "open_network"} <= set(BLOCKS)
+
+
+def test_save_file_shows_each_stream(tmp_path):
+    verilog = tmp_path / "block.v"
+    verilog.write_text(
+        "module top(clk, rst);\n  input clk;\n  input rst;\n  input [7:0] a__i__payload;\n  input a__i__valid;\n"
+        "  output a__i__ready;\n  output [3:0] a__status;\nendmodule\n"
+    )
+    text = write_save_file(verilog, tmp_path, "verilator").read_text().splitlines()
+    assert text[0] == f'[dumpfile] "{tmp_path / "dump.vcd"}"'
+    start = text.index("-a i")
+    stream = ["@28", "top.a__i__valid", "top.a__i__ready", "@22", "top.a__i__payload[7:0]"]
+    assert text[start + 1 : start + 6] == stream
+    assert text[-1] == "top.a__status[3:0]"

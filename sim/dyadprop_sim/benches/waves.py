@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-_SCOPES = {"verilator": "TOP.top", "icarus": "top"}
 _FILES = {"verilator": "dump.vcd", "icarus": "top.fst"}
 
 
@@ -21,7 +20,7 @@ def write_save_file(verilog: Path, folder: Path, simulator: str) -> Path:
     text = verilog.read_text()
     top = text[text.index("module top(") :]
     ports = {
-        name: f"{_SCOPES[simulator]}.{name}{bits}"
+        name: f"top.{name}{bits}"
         for bits, name in re.findall(r"^  (?:input|output) (?:(\[.*?\]) )?(\S+) ?;$", top, re.MULTILINE)
     }
     streams = [name.removesuffix("__valid") for name in ports if name.endswith("__valid")]
