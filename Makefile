@@ -20,7 +20,8 @@ demo: setup-demo ## train on digits, then watch a network settle; DEVICE= UPDATE
 images: setup-demo ## draw the pictures of docs/images again
 	$(BIN)/dyadprop train --out build/images
 	$(BIN)/dyadprop relax --out build/images
-	cp build/images/loss.png build/images/theorem.png docs/images
+	$(BIN)/dyadprop wave --out build/images
+	cp build/images/loss.png build/images/theorem.png build/images/wave.png docs/images
 
 test: setup-dev ## run all tests; PYTEST_ARGS= passes through
 	$(BIN)/pytest -n 2 --junitxml=build/junit.xml $(PYTEST_ARGS)

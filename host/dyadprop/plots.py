@@ -239,6 +239,78 @@ def ranges_picture(path: str | Path, rows: Sequence[dict[str, Any]], *, title: s
     _save(figure, path)
 
 
+# Okabe and Ito's, without the two that look alike in print; the sixth sample has the first one's.
+_SAMPLE_COLOURS = (DEVICE_COLOUR, "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+
+_Row = tuple[str, Sequence[tuple[int, int]], Sequence[int]]
+
+
+def wave_picture(path: str | Path, rows: Sequence[_Row], *, marks: Sequence[tuple[int, str]], title: str) -> None:
+    """Draw streams and passes over the cycles, a colour a sample.
+
+    Parameters
+    ----------
+    path : path
+    rows : sequence of (str, list of (int, int), list of int)
+        Name of a stream or a pass (a name of several words), first row on top; cycle and sample of each transferred
+        word or running cycle; cycles in which a word waited.
+    marks : sequence of (int, str)
+        Cycles to mark.
+    title : str
+
+    Raises
+    ------
+    RangeError
+        If the file cannot be written.
+    """
+    last = max(cycle for _, words, _ in rows for cycle, _ in words)
+    figure = Figure(figsize=(11.0, 0.42 * len(rows) + 1.3), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    axes = figure.subplots()
+    for place, (name, words, waits) in enumerate(rows):
+        level = len(rows) - 1 - place
+        runs = name.startswith("stage")
+        axes.axhline(level, color="0.9", linewidth=0.8, zorder=0)
+        for sample in sorted({sample for _, sample in words}):
+            cycles = [cycle for cycle, of in words if of == sample]
+            colour = _SAMPLE_COLOURS[sample % len(_SAMPLE_COLOURS)]
+            if runs:
+                span = [(cycles[0], cycles[-1] + 1 - cycles[0])]
+                axes.broken_barh(span, (level - 0.36, 0.72), facecolors=colour, edgecolors="white", linewidth=0.8)
+                axes.text(
+                    (cycles[0] + cycles[-1] + 1) / 2, level, str(sample + 1), ha="center", va="center_baseline",
+                    color="white", fontsize=9,
+                )  # fmt: skip
+            else:
+                spans = [(cycle, 1) for cycle in cycles]
+                axes.broken_barh(spans, (level - 0.24, 0.48), facecolors=colour, edgecolors="white", linewidth=0.8)
+        if waits:
+            axes.broken_barh([(cycle, 1) for cycle in waits], (level - 0.04, 0.08), facecolors="0.6")
+    for cycle, text in marks:
+        axes.axvline(cycle, color="0.25", linewidth=1.0, linestyle="--", zorder=0)
+        axes.annotate(
+            text, (cycle, -0.6), xytext=(4, 0), textcoords="offset points", fontsize=8.5, color="0.25", va="center"
+        )
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
+    axes.set_ylim(-0.9, len(rows) - 0.4)
+    axes.set_xlim(-1, max(last + 2, max((cycle for cycle, _ in marks), default=0) + 2))
+    axes.set_xlabel("clock cycle")
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    figure.legend(
+        handles=[
+            Patch(color=DEVICE_COLOUR, label="a word transferred, or a pass running (the number is the sample's)"),
+            Line2D([], [], color="0.6", linewidth=2.5, label="a word waiting"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: str | Path) -> None:
     try:
         figure.savefig(path)
