@@ -20,6 +20,7 @@ from dyadprop_sim.benches.testbench import Testbench
 from dyadprop_sim.benches.variants import Variants, named
 
 DATA_BITS = 36
+WAIT = (Operation.WORD, Operation.CLEAR, Operation.WRITE_GRADIENT, Operation.RATE)
 PLANS = {
     "groups": StagePlan(make_numbers("relu", inputs=3, outputs=5, index=2), 2),
     "tiny": StagePlan(make_numbers("relu", inputs=1, outputs=1), 1),
@@ -157,6 +158,7 @@ class ControlBench(Testbench):
                 assert self.partial.get() == 0
             # What has been learnt, cleared or stored in the cycle that ends now.
             operation = taken["operation"] if isinstance(taken, dict) else -1
+            assert quiet or operation not in WAIT, f"operation {operation} did not wait for the samples in flight"
             if operation == Operation.CLEAR:
                 fresh = 1
             elif learnt or operation == Operation.WRITE_GRADIENT:
