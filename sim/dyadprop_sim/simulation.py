@@ -1,17 +1,18 @@
 """A running simulation: words in, words out, one call a transaction."""
 
 import ctypes
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from dyadprop.errors import DeviceTimeout
+from dyadprop.errors import DeviceLost, DeviceTimeout
 from dyadprop_sim.library import Ports
 
 Words = npt.NDArray[np.uint64]
-DEFAULT_PATIENCE = 100_000  # cycles in which nothing moves; a board-sized layer's pass takes a few thousand
+DEFAULT_PATIENCE = 100_000  # cycles in which nothing moves; a network that may need more asks for more
 
 _POINTER = ctypes.POINTER(ctypes.c_uint64)
 
@@ -53,20 +54,26 @@ class Simulation:
         library.dyad_link_held.restype = ctypes.c_uint64
         library.dyad_link_seen.restype = ctypes.c_uint64
         self._library = library
-        self._handle: ctypes.c_void_p | None = ctypes.c_void_p(
+        self._owned = ctypes.c_void_p(
             library.dyad_create(ctypes.c_uint64(seed), ctypes.c_int(randomize), ctypes.c_uint64(select))
         )
+        self._free = weakref.finalize(self, library.dyad_destroy, self._owned)
 
     @property
     def cycle(self) -> int:
         """Clock cycles since reset."""
         return int(self._library.dyad_cycle(self._handle))
 
+    @property
+    def _handle(self) -> ctypes.c_void_p:
+        """The C++ object; it is not there any more after `close`."""
+        if not self._free.alive:
+            raise DeviceLost("the simulation is closed")
+        return self._owned
+
     def close(self) -> None:
-        """Free the simulation."""
-        if self._handle is not None:
-            self._library.dyad_destroy(self._handle)
-            self._handle = None
+        """Free the simulation; a second call does nothing."""
+        self._free()
 
     def run(
         self,
@@ -112,7 +119,7 @@ class Simulation:
         def chance(name: str) -> int:
             share = stalls if isinstance(stalls, (int, float)) else stalls.get(name, 0.0)
             assert 0 <= share < 1
-            return round(256 * share)
+            return max(1, round(256 * share)) if share else 0
 
         stall_words = [chance(name) for name in (*ports.inputs, *ports.outputs)]
         for source, sink in ports.links:

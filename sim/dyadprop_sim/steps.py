@@ -88,8 +88,8 @@ def measure_steps(plan: Plan, samples: int = 20, seed: int = 0) -> StepCycles:
         start = rtl.simulation.cycle
         stream(1)
         first = first_weight()
-        # The read-out waits until the last lane has stepped; what it takes from there on is the same in an idle network,
-        # where it does not wait.
+        # The read-out waits until the last lane has stepped; what it takes from there on is the same in an idle
+        # network, where it does not wait.
         asked = rtl.simulation.cycle
         began = first - (first_weight() - asked)
         stage = plan.stages[0]

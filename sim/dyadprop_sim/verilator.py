@@ -25,7 +25,7 @@ from dyadprop_hw.layouts import (
     target_token,
 )
 from dyadprop_hw.network import DyadNetwork, control_data_bits
-from dyadprop_sim.library import BuildOptions, build_library
+from dyadprop_sim.library import BuildOptions, build_library, source_hash
 from dyadprop_sim.open_network import OpenNetwork, network_streams
 from dyadprop_sim.simulation import DEFAULT_PATIENCE, Simulation, Words
 
@@ -65,8 +65,8 @@ class NetworkSimulation:
         Of random contents before reset (``options.random_start``) and of stalls.
     stalls : float
         Chance that a stream stalls in a cycle, on every stream.
-    patience : int
-        Cycles without progress that count as stuck.
+    patience : int, optional
+        Cycles without progress that count as stuck; where not given, several times what a sample takes to come back.
     verilog : str
         A module ``top`` with the network's ports, to be simulated instead of the RTL: exported, or made by synthesis.
     selector : str
@@ -81,7 +81,7 @@ class NetworkSimulation:
         options: BuildOptions | None = None,
         seed: int = 0,
         stalls: float = 0.0,
-        patience: int = DEFAULT_PATIENCE,
+        patience: int | None = None,
         verilog: str = "",
         selector: str = "",
     ) -> None:
@@ -104,11 +104,13 @@ class NetworkSimulation:
         )
         self._random_start = options is not None and options.random_start
         self.stalls = stalls
-        self.patience = patience
+        # Every stall costs a cycle at both ends of a word's way.
+        longest = 4 * plan.gradient_latency / (1.0 - stalls) ** 2
+        self.patience = max(DEFAULT_PATIENCE, round(longest)) if patience is None else patience
         self.simulation = self._start(seed, seed, 0)
 
     def restart(self, *, seed: int = 0, contents: int | None = None, select: int = 0) -> None:
-        """Begin again from reset: other stalls, other random contents (not given: of the same seed), another selector."""
+        """Begin again from reset: other stalls, other random contents (if not given, of the same seed), selector."""
         self.simulation.close()
         self.simulation = self._start(seed, seed if contents is None else contents, select)
 
@@ -249,7 +251,11 @@ class VerilatorDevice(WordDevice):
             stalls=share,
             seed=int(_number("seed", seed, int, 0, 2**31)),
         )
-        self._counters = np.array(self._rtl.counters(), dtype=np.int64)
+        try:
+            self._counters = np.array(self._rtl.counters(), dtype=np.int64)
+        except BaseException:
+            self._rtl.close()
+            raise
 
     @property
     def info(self) -> DeviceInfo:
@@ -258,7 +264,7 @@ class VerilatorDevice(WordDevice):
         return DeviceInfo(
             kind=self.kind,
             network=net.hash,
-            gateware="simulated",
+            gateware=source_hash()[:12],
             board="",
             clock=0.0,
             formats=tuple(net.layer_formats(index) for index in range(len(net.layers) + 1)),
@@ -384,7 +390,7 @@ def _number(name: str, value: Any, kind: Any, low: float, high: float) -> Any:
         number = kind(value)
     except (TypeError, ValueError):
         number = None
-    if number is None or not low <= number <= high:
+    if number is None or (isinstance(value, float) and number != value) or not low <= number <= high:
         raise RangeError(
             f"option {name} of device verilator is {value!r}; allowed are {kind.__name__} from {low} to {high}"
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import shutil
 from importlib.machinery import ModuleSpec
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import dyadprop as dp
 from dyadprop.plan import plan_network
 from dyadprop_sim import library
 from dyadprop_sim.library import BuildOptions, Ports, build_library, cache_folder
-from dyadprop_sim.simulation import Simulation
+from dyadprop_sim.simulation import DEFAULT_PATIENCE, Simulation
 from dyadprop_sim.verilator import NetworkSimulation, pack
 
 QUICK = BuildOptions(optimize="-O0")
@@ -185,9 +188,19 @@ def test_a_library_is_built_once(elsewhere: Path, monkeypatch: pytest.MonkeyPatc
     # Another key, other options or other sources are another library.
     assert build_library("one place", "another key", make_top, PORTS, QUICK) != first
     assert build_library("one place", "key", make_top, PORTS, BuildOptions(optimize="-O1")) != first
-    monkeypatch.setattr(library, "_source_hash", lambda: "changed")
+    monkeypatch.setattr(library, "source_hash", lambda: "changed")
     assert build_library("one place", "key", make_top, PORTS, QUICK) != first
     assert len(made) == 4
+
+
+def test_a_slow_network_is_given_time() -> None:
+    # Its first sample takes longer to come back than what counts as stuck elsewhere.
+    net = dp.Network(320, [dp.Dense(320, lanes=1), dp.Dense(10)])
+    plan = plan_network(net)
+    assert plan.gradient_latency > DEFAULT_PATIENCE
+    rtl = NetworkSimulation(plan, stalls=0.5, options=QUICK)
+    rtl.close()
+    assert rtl.patience > 16 * plan.gradient_latency - 1
 
 
 def test_words_go_through_and_their_cycles_are_told() -> None:
@@ -264,3 +277,39 @@ def test_a_device_that_stalled_cannot_be_used_any_more(monkeypatch: pytest.Monke
         monkeypatch.undo()
         with pytest.raises(dp.DeviceLost, match="an earlier call failed"):
             device.predict([[0.1, 0.2, 0.3]])
+
+
+def test_the_key_covers_what_the_gateware_imports() -> None:
+    names = library.DESIGN_SOURCES["dyadprop"]
+    assert names is not None
+    imported = set()
+    for path in Path(str(files("dyadprop_hw"))).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dyadprop":
+                module = (node.module or "").partition(".")[2]
+                imported |= {module} if module else {alias.name for alias in node.names}
+    assert imported >= {"formats", "operations", "plan", "timing", "widths"}
+    # What only says no (errors) decides nothing.
+    assert {f"{module}.py" for module in imported} - set(names) <= {"errors.py", "checks.py"}
+
+
+def test_what_nobody_comes_back_for_is_pruned(elsewhere: Path) -> None:
+    elsewhere.mkdir(exist_ok=True)
+    old, killed, young = elsewhere / "old.so", elsewhere / "build-1", elsewhere / "young.so"
+    old.touch()
+    young.touch()
+    killed.mkdir()
+    for path in (old, killed):
+        os.utime(path, (0, 0))
+    build_library("one place", "pruning", lambda: ADD_ONE, PORTS, QUICK)
+    assert not old.exists()
+    assert not killed.exists()
+    assert young.exists()
+
+
+def test_a_closed_simulation_says_so() -> None:
+    simulation = Simulation(build(), PORTS)
+    simulation.close()
+    simulation.close()
+    with pytest.raises(dp.DeviceLost, match="the simulation is closed"):
+        simulation.wait(1)
