@@ -130,7 +130,7 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
         work = Path(tempfile.mkdtemp(prefix=f"build-{digest[:8]}-", dir=finished.parent))
     except OSError as error:
         raise BuildError(
-            f"simulations cannot be kept in {finished.parent}: {error.strerror}; ${CACHE_VARIABLE} is for another folder"
+            f"simulations cannot be kept in {finished.parent}: {error.strerror}; ${CACHE_VARIABLE} names another"
         ) from error
     progress = _Progress(what)
     try:

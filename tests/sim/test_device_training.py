@@ -14,6 +14,7 @@ from dyadprop.data import permutation
 from dyadprop.rates import Rate, nearest_rate
 from dyadprop.widths import target_format
 from dyadprop_sim import golden, reference
+from dyadprop_sim.devices import GoldenDevice
 
 SMALL = dp.Formats(dp.Q(2, 6), dp.Q(2, 6), dp.Q(2, 6))
 NET = dp.Network(5, [dp.Dense(7, "tanh"), dp.Dense(3)], formats=SMALL)
@@ -186,6 +187,32 @@ def test_residuals_matter():
     device.train(X, Y)
     other = device.checkpoint()
     assert any((a.weight != b.weight).any() for a, b in zip(one.parameters, other.parameters, strict=True))
+
+
+class Keeping(GoldenDevice):
+    """Hardware keeps its accumulators when parameters are loaded, and answers gradients from what they hold."""
+
+    def _load_words(self, params):
+        kept = None if self._model is None else self._model.residuals
+        super()._load_words(params)
+        if kept is not None:
+            self._held.load_residuals(kept)
+
+    def _gradient_words(self, x, targets, *, seeds):
+        assert not any(entry.weight.any() or entry.bias.any() for entry in self._held.residuals)
+        return super()._gradient_words(x, targets, seeds=seeds)
+
+
+def test_accumulators_are_cleared_by_load_and_lent_to_gradients():
+    keeping, fresh = Keeping(NET), opened("golden")
+    keeping.load(NET.init(0))
+    keeping.train(X, Y)
+    keeping.gradients(X, Y)
+    keeping.load(NET.init(1))
+    keeping.gradients(X, Y)
+    for device in (keeping, fresh):
+        device.train(X, Y)
+    assert same(keeping.checkpoint(), fresh.checkpoint()) == STATE["golden"]
 
 
 @both
