@@ -23,6 +23,15 @@ def test_rtl_equals_golden_on_a_random_network(seed: int) -> None:
     assert comparison.different == 0
 
 
+@pytest.mark.parametrize("kind", ["extremes", "uniform"])
+@pytest.mark.parametrize("seed", [1000, 1001])
+def test_the_fast_build_equals_golden_at_the_largest_batch(seed: int, kind: str) -> None:
+    comparison, failure = compare_network("verilator", seed, kind=kind, batch=255, max_width=6)
+    assert failure is None, failure["text"] if failure else ""
+    assert comparison.equal > 1000
+    assert comparison.different == 0
+
+
 def case_of(net: Network, seed: int) -> Case:
     """Draw parameters and nine samples for a network."""
     rng = np.random.default_rng(seed)
