@@ -149,7 +149,7 @@ class Device(ABC):
         raise DyadpropError(f"device {self.kind!r} cannot learn on its own; take its gradients and step on the host")
 
     def _check_rate(self, rate: Rate, batch_size: int) -> None:  # noqa: B027 - real numbers take every rate
-        """Raise RangeError unless steps of that rate can be taken."""
+        """Raise RangeError unless steps of that rate can be taken now; asked before each part of a run."""
 
     def _residuals(self) -> list[RawParameters]:
         """Give what steps left in the accumulators; nothing where numbers are real."""
@@ -389,7 +389,7 @@ class Device(ABC):
     # -- common to all backings --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _call(self, *, needs_parameters: bool = True) -> Iterator[None]:
+    def _call(self, *, needs_parameters: bool = True, check: Callable[[], None] | None = None) -> Iterator[None]:
         if os.getpid() != self._process:
             raise DeviceLost(
                 f"device {self.kind!r} was opened by process {self._process} and is used by process "
@@ -401,6 +401,8 @@ class Device(ABC):
                 raise DeviceLost(f"device {self.kind!r} cannot be used: {self._unusable}; open it again")
             if needs_parameters and not self._loaded:
                 raise DyadpropError(f"device {self.kind!r} has no parameters yet; call load(params) first")
+            if check is not None:
+                check()
             try:
                 yield
             except BaseException as error:
@@ -438,7 +440,7 @@ class Device(ABC):
         for part in course.parts():
             begin = time.perf_counter()
             # The lock is held for a part and not for the run: whoever takes the results may never come back.
-            with self._call():
+            with self._call(check=lambda: self._check_rate(course.rate, course.batch_size)):
                 trained = self._train(course.x[part.order], course.y[part.order], course.batch_size, course.rate)
             trained.stats.seconds = time.perf_counter() - begin
             self._tell(trained.stats.saturations, stacklevel=stacklevel)

@@ -55,6 +55,11 @@ class RawParameters(NamedTuple):
     bias: Ints
     fraction_bits: int
 
+    @property
+    def largest(self) -> int:
+        """Largest size of an entry."""
+        return max(int(np.max(np.abs(values), initial=0)) for values in (self.weight, self.bias))
+
     def decode(self) -> Parameters:
         """Give the real values (exact up to 53 bits)."""
         return Parameters(

@@ -1,6 +1,7 @@
 """Learning rates that a device can take: ``m / 256 * 2^-k`` (docs/arithmetic.md, section 8)."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dyadprop.errors import RangeError
@@ -72,6 +73,27 @@ def check_rate(net: Network, rate: Rate, batch_size: int) -> None:
             what = f"{head} small for stage {stage.index}: its {bits}-bit accumulators cannot hold what a step leaves"
             advice = f"a larger max_batch (now {net.max_batch}) or a smaller batch_size takes smaller rates"
         raise RangeError(f"{what}; allowed are {allowed_rates(net, batch_size)}; {advice}")
+
+
+def check_residuals(net: Network, residuals: Sequence[int], batch_size: int) -> None:
+    """Raise RangeError unless the accumulators of each stage can hold a batch on top of what is in them.
+
+    Parameters
+    ----------
+    net : Network
+    residuals : sequence of int
+        Largest size of what the accumulators of each stage hold, first stage first.
+    batch_size : int
+        Samples a step.
+    """
+    for stage, residual in zip(stage_numbers(net), residuals, strict=True):
+        room = stage.largest_residual(batch_size)
+        if residual > room:
+            raise RangeError(
+                f"accumulators of stage {stage.index} hold up to {residual} of earlier steps; with batch_size "
+                f"{batch_size} allowed are {room}: take a smaller batch_size or a larger max_batch (now "
+                f"{net.max_batch}), or load the parameters again, which clears them"
+            )
 
 
 def exponents(net: Network, batch_size: int) -> range:

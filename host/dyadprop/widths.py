@@ -119,8 +119,11 @@ class StageNumbers:
         -----
         ``2^(s-1) <= room`` for an integer ``room`` means that ``s`` is at most its number of bits.
         """
-        samples = batch_size << (self.sensitivity.width + self.input.width - 2)
-        return ((1 << (self.gradient_bits - 1)) - 1 - samples).bit_length()
+        return self.largest_residual(batch_size).bit_length()
+
+    def largest_residual(self, batch_size: int) -> int:
+        """Give the largest residual, in size, to which ``batch_size`` samples can be added (section 8)."""
+        return (1 << (self.gradient_bits - 1)) - 1 - (batch_size << (self.sensitivity.width + self.input.width - 2))
 
     @property
     def slope(self) -> Q:

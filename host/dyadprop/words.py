@@ -15,7 +15,7 @@ from dyadprop.device import Device, Trained
 from dyadprop.errors import RangeError
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Network, Parameters, RawParameters
-from dyadprop.rates import Rate, check_rate
+from dyadprop.rates import Rate, check_rate, check_residuals
 from dyadprop.results import RawResult, RawTraining, Result, Saturation, Stats, saturation_list
 from dyadprop.widths import stage_numbers, target_format
 
@@ -63,6 +63,7 @@ class WordDevice(Device):
         super().__init__(net, on_saturation=on_saturation)
         self._device_seconds = 0.0
         self._trained = False  # whether the accumulators may hold residuals
+        self._bounds = [0] * len(net.layers)  # of each stage's residuals, in size
 
     @abstractmethod
     def _load_words(self, params: list[RawParameters]) -> None:
@@ -121,6 +122,7 @@ class WordDevice(Device):
         quantized = self.net.quantize(params)
         self._load_words(quantized.raw)
         self._clear_residuals()
+        self._bounds = [0] * len(self._bounds)
         return saturation_list(((index, "weight"), count) for index, count in enumerate(quantized.saturations, start=1))
 
     def _parameters(self) -> list[Parameters]:
@@ -170,6 +172,7 @@ class WordDevice(Device):
 
     def _check_rate(self, rate: Rate, batch_size: int) -> None:
         check_rate(self.net, rate, batch_size)
+        check_residuals(self.net, self._bounds, batch_size)
 
     def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
         last = len(self.net.layers)
@@ -177,6 +180,7 @@ class WordDevice(Device):
         form = target_format(self.net)
         targets, y_count = form.to_ints(y)
         self._trained = True
+        self._bounds = [(1 << s.step_shift(rate.exponent)) >> 1 for s in stage_numbers(self.net)]
         part = self._clocked(
             lambda: self._train_words(words, targets, batch_size=batch_size, exponent=rate.exponent, scale=rate.scale)
         )
@@ -221,6 +225,7 @@ class WordDevice(Device):
         self._load_words(quantized.raw)
         self._trained = True
         self._write_residuals(residuals)
+        self._bounds = [entry.largest for entry in residuals]
 
     def _no_residuals(self) -> list[RawParameters]:
         return [

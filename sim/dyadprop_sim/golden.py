@@ -11,7 +11,7 @@ from dyadprop.checkpoints import check_residual
 from dyadprop.errors import RangeError, ShapeError
 from dyadprop.formats import Ints, Q
 from dyadprop.network import Network, RawParameters
-from dyadprop.rates import FULL_SCALE
+from dyadprop.rates import FULL_SCALE, check_residuals
 from dyadprop.widths import StageNumbers, stage_numbers, target_format
 from dyadprop_sim import arithmetic
 from dyadprop_sim.relaxation import State
@@ -247,10 +247,11 @@ class Model:
         Raises
         ------
         ShapeError, RangeError
-            If an array holds no such words, or a stage cannot take such steps.
+            If an array holds no such words, a stage cannot take such steps, or its accumulators hold too much.
         """
         for s in self._stages:
             _check_step(s, exponent, batch_size)
+        check_residuals(self.net, [entry.largest for entry in self.residuals], batch_size)
         model = self.scaled(scale)
         outputs = []
         counts: Counter[tuple[int, str]] = Counter()
