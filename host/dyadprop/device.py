@@ -20,7 +20,7 @@ from dyadprop.checkpoints import Checkpoint
 from dyadprop.checks import finite_array, whole_number
 from dyadprop.costs import real_targets
 from dyadprop.course import CHUNK, WHOLE, Course
-from dyadprop.errors import DeviceLost, DyadpropError, RangeError, ShapeError
+from dyadprop.errors import DeviceLost, DyadpropError, RangeError, Refused, ShapeError
 from dyadprop.formats import Floats
 from dyadprop.network import Network, Parameters, RawParameters, check_same_network
 from dyadprop.rates import Rate, nearest_rate
@@ -101,11 +101,13 @@ class Device(ABC):
 
     Notes
     -----
-    One lock a device: threads take turns. A call that fails at the door (`ShapeError`, `RangeError`) has done
-    nothing. A call that fails inside leaves the device *unusable*, and each later call says so in a `DeviceLost`.
+    One lock a device: threads take turns. A call that fails at the door (`ShapeError`, `RangeError`), or that the
+    backing turns down (`Refused`, a RangeError too), has done nothing. A call that fails inside in any other way leaves
+    the device *unusable*, and each later call says so in a `DeviceLost`.
     """
 
     kind = "device"
+    learns = False  # whether it takes steps itself: has `_train` and `_resume`
 
     def __init__(self, net: Network, *, on_saturation: str = "count") -> None:
         if on_saturation not in ON_SATURATION:
@@ -145,8 +147,8 @@ class Device(ABC):
         """Answer checked inputs and seeds; undo ``scale`` in gradients and input gradients."""
 
     def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
-        """Learn from checked samples in their order; only the last batch may be shorter."""
-        raise DyadpropError(f"device {self.kind!r} cannot learn on its own; take its gradients and step on the host")
+        """Learn from checked samples in their order; only the last batch may be shorter. Needed where it `learns`."""
+        raise NotImplementedError
 
     def _check_rate(self, rate: Rate, batch_size: int) -> None:  # noqa: B027 - real numbers take every rate
         """Raise RangeError unless steps of that rate can be taken now; asked before each part of a run."""
@@ -156,8 +158,8 @@ class Device(ABC):
         return []
 
     def _resume(self, params: list[Parameters], residuals: list[RawParameters]) -> None:
-        """Take parameters and residuals of a checkpoint that fits this device."""
-        raise DyadpropError(f"device {self.kind!r} cannot learn on its own, so it has nothing to resume")
+        """Take parameters and residuals of a checkpoint that fits this device. Needed where it `learns`."""
+        raise NotImplementedError
 
     def _close(self) -> None:  # noqa: B027 - most devices hold nothing that must be given back
         """Give back what is held."""
@@ -358,6 +360,7 @@ class Device(ABC):
         ShapeError, RangeError
             If it does not fit this kind of device.
         """
+        self._check_learns()
         check_same_network("checkpoint", checkpoint.network, self.net)
         params = self.net.check_parameters(checkpoint.parameters)
         self._check_checkpoint(params, checkpoint.residuals)
@@ -366,7 +369,9 @@ class Device(ABC):
             self._loaded = True
 
     def close(self) -> None:
-        """Give the device back; a second call does nothing."""
+        """Give the device back; a second call does nothing, and neither does one in a forked child."""
+        if os.getpid() != self._process:  # the lock and what is held belong to the parent
+            return
         with self._lock:
             if self._unusable != "it is closed":
                 self._unusable = "it is closed"
@@ -405,6 +410,8 @@ class Device(ABC):
                 check()
             try:
                 yield
+            except Refused:
+                raise
             except BaseException as error:
                 self._unusable = f"an earlier call failed ({type(error).__name__}: {error})"
                 raise
@@ -429,6 +436,7 @@ class Device(ABC):
         start: Position,
         chunk: int,
     ) -> Course:
+        self._check_learns()
         inputs = finite_array("inputs x", x, (None, self.net.inputs))
         targets = real_targets(self.net, y, len(inputs))
         rate = nearest_rate(learning_rate)
@@ -453,6 +461,12 @@ class Device(ABC):
                 position=part.next,
                 raw=trained.raw,
                 stats=trained.stats,
+            )
+
+    def _check_learns(self) -> None:
+        if not self.learns:
+            raise DyadpropError(
+                f"device {self.kind!r} cannot learn on its own; take its gradients, step on the host and load"
             )
 
     def _check_checkpoint(self, params: list[Parameters], residuals: list[RawParameters]) -> None:

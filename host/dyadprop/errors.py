@@ -17,6 +17,10 @@ class RangeError(DyadpropError, ValueError):
     """A value outside what is allowed: NaN, infinity, an unknown name, a batch of nothing."""
 
 
+class Refused(RangeError):
+    """A call that a device turned down without having done any of it; the device is as it was before."""
+
+
 class CapacityError(DyadpropError):
     """A network that does not fit into the budget or the board it is meant for."""
 

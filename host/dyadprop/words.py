@@ -58,6 +58,7 @@ class WordDevice(Device):
     """
 
     OPTIONS: tuple[str, ...] = ()
+    learns = True
 
     def __init__(self, net: Network, *, on_saturation: str = "count", **_: Any) -> None:
         super().__init__(net, on_saturation=on_saturation)

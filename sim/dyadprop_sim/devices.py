@@ -4,7 +4,7 @@ import numpy as np
 
 from dyadprop.costs import real_cost
 from dyadprop.device import Device, DeviceInfo, Trained
-from dyadprop.errors import RangeError
+from dyadprop.errors import Refused
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Network, Parameters, RawParameters
 from dyadprop.rates import Rate
@@ -26,6 +26,7 @@ class FloatDevice(Device):
 
     kind = "float"
     OPTIONS: tuple[str, ...] = ()
+    learns = True
 
     def __init__(self, net: Network, *, on_saturation: str = "count") -> None:
         super().__init__(net, on_saturation=on_saturation)
@@ -72,7 +73,7 @@ class FloatDevice(Device):
     def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
         params, outputs = reference.train(self.net, self._params, x, y, batch_size=batch_size, learning_rate=rate.value)
         if not all(np.all(np.abs(values) < DIVERGED) for entry in params for values in entry):
-            raise RangeError(f"training diverged; try a smaller learning rate than {rate.value:g}")
+            raise Refused(f"training diverged; try a smaller learning rate than {rate.value:g}")
         self._params = params
         parts = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
         costs = [real_cost(self.net, outputs[part], y[part]) for part in parts]

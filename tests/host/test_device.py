@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import signal
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 import dyadprop as dp
 from dyadprop import device as device_module
 from dyadprop.device import Device, DeviceInfo
-from dyadprop.errors import DeviceLost, DyadpropError, RangeError, ShapeError
+from dyadprop.errors import DeviceLost, DyadpropError, RangeError, Refused, ShapeError
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.results import Result, Saturation, Stats
 
@@ -268,6 +270,22 @@ def test_an_interrupt_inside_leaves_the_device_unusable(stub):
         stub.parameters()
 
 
+def test_what_a_backing_turns_down_leaves_the_device_usable(stub):
+    stub.failure = Refused("not today")
+    with pytest.raises(RangeError, match=r"^not today$"):
+        stub.predict(X)
+    stub.failure = None
+    stub.predict(X)
+
+
+def test_a_device_that_cannot_learn_says_so_and_goes_on(stub):
+    checkpoint = stub.checkpoint()
+    for call in (lambda: stub.train(X, Y), lambda: stub.train_iter(X, Y), lambda: stub.resume(checkpoint)):
+        with pytest.raises(DyadpropError, match=r"^device 'stub' cannot learn on its own; take its gradients, step on"):
+            call()
+    stub.predict(X)
+
+
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_device_is_neither_pickled_nor_copied(stub, way):
     with pytest.raises(DyadpropError, match=r"^device 'stub' cannot be pickled or copied: .*call dyadprop.open\(\)"):
@@ -275,7 +293,8 @@ def test_a_device_is_neither_pickled_nor_copied(stub, way):
     stub.predict(X)
 
 
-def test_use_after_a_fork_is_refused(stub):
+def in_a_forked_child(work: Callable[[], object]) -> tuple[int, str]:
+    """Give the child's number, and what ``work`` came to in there."""
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: other tests' threads
@@ -283,7 +302,7 @@ def test_use_after_a_fork_is_refused(stub):
     if child == 0:  # no pytest in here: answer and go
         answer = "no error"
         try:
-            stub.predict(X)
+            work()
         except BaseException as error:  # whatever it is, the parent judges
             answer = f"{type(error).__name__}: {error}"
         os.write(write, answer.encode())
@@ -292,10 +311,41 @@ def test_use_after_a_fork_is_refused(stub):
     with os.fdopen(read) as pipe:
         answer = pipe.read()
     assert os.waitpid(child, 0)[1] == 0
+    return child, answer
+
+
+def test_use_after_a_fork_is_refused(stub):
+    child, answer = in_a_forked_child(lambda: stub.predict(X))
     assert answer == (
         f"DeviceLost: device 'stub' was opened by process {os.getpid()} and is used by process {child} after a fork; "
         "open it again there"
     )
+    stub.predict(X)
+
+
+def test_closing_in_a_forked_child_is_no_business_of_the_parents(stub):
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with stub._lock:  # as a call in another thread does, which no child ever sees the end of
+            held.set()
+            free.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+
+    def close() -> None:
+        signal.alarm(20)  # a child that waits for the lock dies and gives no answer
+        stub.close()
+        assert stub.closed == 0
+
+    try:
+        _, answer = in_a_forked_child(close)
+    finally:
+        free.set()
+        thread.join()
+    assert answer == "no error"
     stub.predict(X)
 
 

@@ -206,6 +206,16 @@ def test_saturation_can_raise_and_leaves_the_device_usable():
     assert device.predict([[1.0]]).outputs.tolist() == [[7.0]]
 
 
+def test_float_that_diverged_is_where_it_was():
+    net = dp.Network(1, [dp.Dense(1)])
+    device = opened(FloatDevice, net, [dp.Parameters(np.array([[1.0]]), np.array([0.0]))])
+    x, y = np.full((50, 1), 4.0), np.ones((50, 1))
+    with pytest.raises(dp.RangeError, match=r"^training diverged; try a smaller learning rate than 64$"):
+        device.train(x, y, 64.0)
+    assert device.parameters()[0].weight.tolist() == [[1.0]]
+    device.train(x, y, 2.0**-6)
+
+
 # -- vjp --------------------------------------------------------------------------------------------------------------
 
 
