@@ -4,7 +4,7 @@ Describe a network, open a device, train: see README.md. What each bit must be s
 """
 
 from dyadprop.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from dyadprop.device import Device, DeviceInfo, SaturationWarning, devices
+from dyadprop.device import Device, DeviceInfo, SaturationError, SaturationWarning, TrainingInterrupted, devices
 from dyadprop.device import open_device as open
 from dyadprop.errors import (
     BuildError,
@@ -45,10 +45,12 @@ __all__ = [
     "RawTraining",
     "Result",
     "Saturation",
+    "SaturationError",
     "SaturationWarning",
     "ShapeError",
     "Stats",
     "TrainResult",
+    "TrainingInterrupted",
     "devices",
     "load_checkpoint",
     "load_parameters",

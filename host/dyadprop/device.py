@@ -22,6 +22,7 @@ from dyadprop.costs import real_targets
 from dyadprop.course import CHUNK, WHOLE, Course
 from dyadprop.errors import DeviceLost, DyadpropError, RangeError, Refused, ShapeError
 from dyadprop.formats import Floats
+from dyadprop.interrupts import held_interrupts
 from dyadprop.network import Network, Parameters, RawParameters, check_same_network
 from dyadprop.rates import Rate, nearest_rate
 from dyadprop.results import FIRST, Position, RawTraining, Result, Saturation, Stats, TrainResult
@@ -34,6 +35,39 @@ DEFAULT_DEVICE = "golden"
 
 class SaturationWarning(UserWarning):
     """Values were limited to their format; asked for by ``on_saturation="warn"``."""
+
+
+class SaturationError(RangeError):
+    """Values were limited to their format; asked for by ``on_saturation="raise"``.
+
+    Attributes
+    ----------
+    saturations : list of Saturation
+    result : Result, TrainResult or None
+        What the call would have returned: it has been done. None from `Device.load`, which has loaded nothing.
+    """
+
+    def __init__(
+        self, message: str, saturations: Sequence[Saturation] = (), result: Result | TrainResult | None = None
+    ) -> None:
+        super().__init__(message)
+        self.saturations = list(saturations)
+        self.result = result
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a device learnt; the device stays usable.
+
+    Attributes
+    ----------
+    result : TrainResult
+        What was learnt until then, in whole batches. The device holds that and no more; ``result.position`` is the
+        ``start`` with which the run goes on.
+    """
+
+    def __init__(self, result: TrainResult) -> None:
+        super().__init__(f"training stopped before epoch {result.position.epoch}, batch {result.position.batch}")
+        self.result = result
 
 
 @dataclass(frozen=True)
@@ -98,6 +132,8 @@ class Device(ABC):
     net : Network
     on_saturation : {"count", "warn", "raise"}
         What a user hears of values limited to their format; they are counted in ``result.stats`` in each case.
+        "raise" is a `SaturationError`: `load` then has loaded nothing; every other call has been done, and the error
+        carries its result. Training stops behind the part of the run in which it happened.
 
     Notes
     -----
@@ -125,6 +161,10 @@ class Device(ABC):
     @abstractmethod
     def info(self) -> DeviceInfo:
         """Who answers: network hash, formats, lanes, largest batch."""
+
+    def _count_load(self, params: list[Parameters]) -> list[Saturation]:
+        """Count what would saturate if checked parameters were loaded; nothing where numbers are real."""
+        return []
 
     @abstractmethod
     def _load(self, params: list[Parameters]) -> list[Saturation]:
@@ -181,12 +221,17 @@ class Device(ABC):
         Raises
         ------
         ShapeError, RangeError
+            Before anything is loaded.
         """
         checked = self.net.check_parameters(params)
+        if self._on_saturation == "raise" and (expected := self._count_load(checked)):
+            raise SaturationError(
+                f"parameters do not fit their format: {_listed(expected)}; nothing was loaded", expected
+            )
         with self._call(needs_parameters=False):
             saturations = self._load(checked)
             self._loaded = True
-        self._tell(saturations, stacklevel=3)
+        self._tell(saturations, None, stacklevel=3)
         return saturations
 
     def parameters(self) -> list[Parameters]:
@@ -292,9 +337,22 @@ class Device(ABC):
         ------
         ShapeError, RangeError
             Before anything is done.
+        TrainingInterrupted
+            After Ctrl-C: behind the part of the run that was under way, about 1024 samples. A second Ctrl-C does not
+            wait for that, and leaves the device unusable.
         """
-        course = self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, WHOLE)
-        return TrainResult.join(list(self._walk(course, stacklevel=4)))
+        course = self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, CHUNK)
+        parts = []
+        with held_interrupts() as interrupted:
+            for part in self._walk(course):
+                parts.append(part)
+                if interrupted() or (part.stats.saturations and self._on_saturation == "raise"):
+                    break
+        result = TrainResult.join(parts)
+        if interrupted():
+            raise TrainingInterrupted(result)
+        self._tell(result.stats.saturations, result, stacklevel=3)
+        return result
 
     def train_iter(
         self,
@@ -328,11 +386,11 @@ class Device(ABC):
         ------
         ShapeError, RangeError
             Before anything is done.
+        TrainingInterrupted
+            After Ctrl-C, behind the part that was under way; its ``result`` is that part.
         """
         whole_number("chunk", chunk, 1, WHOLE)
-        return self._walk(
-            self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, chunk), stacklevel=3
-        )
+        return self._told(self._course(x, y, learning_rate, batch_size, epochs, shuffle, seed, start, chunk))
 
     def checkpoint(self, position: Position = FIRST) -> Checkpoint:
         """Read back everything that learning goes on from: parameters and residuals, to the last bit.
@@ -421,7 +479,7 @@ class Device(ABC):
         with self._call():
             result = work()
         result.stats.seconds = time.perf_counter() - start
-        self._tell(result.stats.saturations, stacklevel=4)
+        self._tell(result.stats.saturations, result, stacklevel=4)
         return result
 
     def _course(
@@ -444,14 +502,26 @@ class Device(ABC):
         self._check_rate(rate, size)
         return Course(inputs, targets, rate, size, epochs, shuffle, seed, start, chunk)
 
-    def _walk(self, course: Course, *, stacklevel: int) -> Iterator[TrainResult]:
+    def _told(self, course: Course) -> Iterator[TrainResult]:
+        parts = self._walk(course)
+        while True:
+            # Not while the caller has the result: then Ctrl-C is the caller's.
+            with held_interrupts() as interrupted:
+                part = next(parts, None)
+            if part is None:
+                return
+            if interrupted():
+                raise TrainingInterrupted(part)
+            self._tell(part.stats.saturations, part, stacklevel=3)
+            yield part
+
+    def _walk(self, course: Course) -> Iterator[TrainResult]:
         for part in course.parts():
             begin = time.perf_counter()
             # The lock is held for a part and not for the run: whoever takes the results may never come back.
             with self._call(check=lambda: self._check_rate(course.rate, course.batch_size)):
                 trained = self._train(course.x[part.order], course.y[part.order], course.batch_size, course.rate)
             trained.stats.seconds = time.perf_counter() - begin
-            self._tell(trained.stats.saturations, stacklevel=stacklevel)
             yield TrainResult(
                 outputs=trained.outputs,
                 order=part.order,
@@ -476,13 +546,12 @@ class Device(ABC):
                 "load(checkpoint.parameters) starts from its words"
             )
 
-    def _tell(self, saturations: list[Saturation], *, stacklevel: int) -> None:
+    def _tell(self, saturations: list[Saturation], result: Result | TrainResult | None, *, stacklevel: int) -> None:
         if not saturations or self._on_saturation == "count":
             return
-        listed = ", ".join(f"{s.count} of {s.signal} in stage {s.stage}" for s in saturations)
-        message = f"values were limited to their format: {listed}; gradients are no longer exact"
+        message = f"values were limited to their format: {_listed(saturations)}; gradients are no longer exact"
         if self._on_saturation == "raise":
-            raise RangeError(message)
+            raise SaturationError(message, saturations, result)
         warnings.warn(message, SaturationWarning, stacklevel=stacklevel)
 
     def _auto_scale(self, seeds: Floats) -> float:
@@ -495,6 +564,10 @@ class Device(ABC):
         while form.to_ints(seeds * 2.0**exponent).saturations:
             exponent -= 1
         return float(2.0**exponent)
+
+
+def _listed(saturations: Sequence[Saturation]) -> str:
+    return ", ".join(f"{s.count} of {s.signal} in stage {s.stage}" for s in saturations)
 
 
 def _power_of_two(scale: float | str) -> float:

@@ -14,7 +14,7 @@ from dyadprop.costs import real_cost, squared_error_words
 from dyadprop.device import Device, Trained
 from dyadprop.errors import RangeError
 from dyadprop.formats import Floats, Ints
-from dyadprop.network import Network, Parameters, RawParameters
+from dyadprop.network import Network, Parameters, QuantizedParameters, RawParameters
 from dyadprop.rates import Rate, check_rate, check_residuals
 from dyadprop.results import RawResult, RawTraining, Result, Saturation, Stats, saturation_list
 from dyadprop.widths import stage_numbers, target_format
@@ -119,12 +119,15 @@ class WordDevice(Device):
     def _write_residuals(self, residuals: list[RawParameters]) -> None:
         """Put sums into the accumulators."""
 
+    def _count_load(self, params: list[Parameters]) -> list[Saturation]:
+        return _weight_saturations(self.net.quantize(params))
+
     def _load(self, params: list[Parameters]) -> list[Saturation]:
         quantized = self.net.quantize(params)
         self._load_words(quantized.raw)
         self._clear_residuals()
         self._bounds = [0] * len(self._bounds)
-        return saturation_list(((index, "weight"), count) for index, count in enumerate(quantized.saturations, start=1))
+        return _weight_saturations(quantized)
 
     def _parameters(self) -> list[Parameters]:
         return [entry.decode() for entry in self._read_words()]
@@ -326,3 +329,7 @@ class WordDevice(Device):
             raw=raw,
             stats=stats,
         )
+
+
+def _weight_saturations(quantized: QuantizedParameters) -> list[Saturation]:
+    return saturation_list(((index, "weight"), count) for index, count in enumerate(quantized.saturations, start=1))

@@ -60,6 +60,9 @@ class Stub(Device):
         self._work(name)
         return Result(np.zeros((batch, 2)), None, [], None, None, Stats(samples=batch, saturations=self.saturations))
 
+    def _count_load(self, params: list[Parameters]) -> list[Saturation]:
+        return self.saturations
+
     def _load(self, params: list[Parameters]) -> list[Saturation]:
         self._work("load")
         self.params = params
@@ -160,6 +163,9 @@ TOLD = (
     "values were limited to their format: 3 of activation in stage 1, 1 of sensitivity in stage 2; "
     "gradients are no longer exact"
 )
+NOT_LOADED = (
+    "parameters do not fit their format: 3 of activation in stage 1, 1 of sensitivity in stage 2; nothing was loaded"
+)
 
 
 @pytest.mark.parametrize("name", ["load", "predict", "gradients", "vjp"])
@@ -170,8 +176,17 @@ def test_saturation_is_counted_told_or_raised(name):
         CALLS[name](device)  # nothing saturates: nothing is said
         device.saturations = SATURATED
         if answer == "raise":
-            with pytest.raises(RangeError, match=f"^{TOLD}$"):
+            calls = len(device.calls)
+            with pytest.raises(dp.SaturationError, match=f"^{NOT_LOADED if name == 'load' else TOLD}$") as caught:
                 CALLS[name](device)
+            assert isinstance(caught.value, RangeError)
+            assert caught.value.saturations == SATURATED
+            if name == "load":  # and nothing was done
+                assert caught.value.result is None
+                assert len(device.calls) == calls
+            else:
+                assert isinstance(caught.value.result, Result)
+                assert caught.value.result.stats.saturations == SATURATED
             device.saturations = []
             CALLS[name](device)  # and the device is still of use
         elif answer == "warn":
