@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
 from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
+from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token
 from dyadprop_hw.streams import Queue, connect_stream
@@ -233,6 +234,7 @@ class StageControl(wiring.Component):
             answers.i.payload.eq(self.word_data),
             *(count.eq(counter) for count, counter in zip(counts.counters, self.counters, strict=True)),
         ]
+        claim(m, ~answers.i.valid | answers.i.ready)
         operation = self.command.payload.operation
         with m.If(self.learnt):
             m.d.sync += self.fresh.eq(0)

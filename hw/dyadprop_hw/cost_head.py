@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from dyadprop.formats import Q
 from dyadprop.operations import COUNTER_BITS, HEAD_COUNTERS, SCALE_BITS, Operation
 from dyadprop_hw.activation import shift_and_add
+from dyadprop_hw.claims import claim
 from dyadprop_hw.control_port import ControlPort, CounterReply
 from dyadprop_hw.layouts import Fixed, activation_token, control_token, sensitivity_token, target_token
 from dyadprop_hw.requantize import Requantize
@@ -141,6 +142,8 @@ class CostHead(wiring.Component):
             seeds.i.payload.value.eq(Mux(passenger.seed, passenger.value, requantize.value_out)),
             seeds.i.payload.activation.eq(passenger.activation),
         ]
+
+        claim(m, ~seeds.i.valid | seeds.i.ready)
 
         saturations = Signal(COUNTER_BITS)
         with m.If(valid & ~passenger.seed & requantize.saturated):

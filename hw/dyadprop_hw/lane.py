@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
 from dyadprop.plan import StagePlan
+from dyadprop_hw.claims import claim
 from dyadprop_hw.layouts import BackwardOperation, backward_wave, delta_wave, forward_wave, register_wave, result_wave
 from dyadprop_hw.weight_step import WeightStep, rate_layout
 
@@ -191,6 +192,18 @@ class Lane(wiring.Component):
             delta_write.data.eq(self.delta_in.value),
             delta_write.en.eq(self.delta_in.valid & (self.delta_in.lane == self.index)),
         ]
+        wave = self.backward_in
+        claim(
+            m,
+            ~(
+                delta_write.en
+                & wave.valid
+                & (wave.operation == BackwardOperation.LEARN)
+                & (wave.delta == delta_write.addr)
+            ),
+        )
+        claim(m, ~(weight_write.en & wave.valid & (wave.address == weight_write.addr)))
+        claim(m, ~(step_stb & self.forward_in.valid))
         return m
 
     def _forward(self, m: Module, write: Any, read: Any, step: WeightStep, step_stb: Any, step_address: Any) -> None:
@@ -302,6 +315,10 @@ class Lane(wiring.Component):
             gradient_write.data.eq(Mux(frame_q9.updates, step.residual, gradient_q4)),
             gradient_write.en.eq(frame_q9.updates | (frame_q4.learns & ~frame_q4.updates) | frame_q4.writes),
         ]
+
+        claim(m, ~(frame_q9.updates & ((frame_q4.learns & ~frame_q4.updates) | frame_q4.writes)))
+        used = wave.valid & (wave.operation != BackwardOperation.WRITE_GRADIENT)
+        claim(m, ~(gradient_write.en & used & (gradient_write.addr == wave.address)))
 
         # Limited weights are counted along the lanes, as the wave walks.
         saturated_q10 = Signal.like(self.saturated_out)

@@ -8,6 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from dyadprop.widths import StageNumbers
+from dyadprop_hw.claims import claim
 from dyadprop_hw.layouts import Fixed, activation_token
 
 
@@ -171,6 +172,11 @@ class SampleMemory(wiring.Component):
             self.waiting.eq(self.waiting + arrived - self.forward_start),
             finished.eq(finished + self.forward_end - (self.backward_start | dropped)),
         ]
+        # A word is never written while it is read.
+        reads_forward = self.forward_next | self.forward_row
+        reads_backward = self.backward_next | self.backward_end
+        claim(m, ~(write.en & reads_forward & (write.addr == forward_address)))
+        claim(m, ~(write.en & reads_backward & (write.addr == backward_address)))
         m.d.comb += [
             self.forward_ready.eq(self.waiting != 0),
             self.forward_activation.eq(forward_read.data),

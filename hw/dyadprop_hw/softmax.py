@@ -12,6 +12,7 @@ from dyadprop.formats import Q
 from dyadprop.tables import SOFTMAX_FRACTION, exp_table
 from dyadprop.widths import PROBABILITY
 from dyadprop_hw.activation import TableLookup
+from dyadprop_hw.claims import claim
 from dyadprop_hw.layouts import Fixed
 from dyadprop_hw.streams import Queue, connect_stream
 
@@ -206,5 +207,6 @@ class Softmax(wiring.Component):
             queue.i.payload.probability.eq(divider.quotient),
             queue.i.payload.logit.eq(logit),
         ]
+        claim(m, ~queue.i.valid | queue.i.ready)
         m.d.sync += held.eq(held + divide_stb - (queue.o.valid & queue.o.ready))
         return m

@@ -11,6 +11,7 @@ from dyadprop.operations import COUNTER_BITS
 from dyadprop.plan import StagePlan
 from dyadprop_hw.activation import Activation
 from dyadprop_hw.backward_pass import BackwardPass
+from dyadprop_hw.claims import claim
 from dyadprop_hw.control_port import ControlPort, StageControl
 from dyadprop_hw.delta_loader import DeltaLoader
 from dyadprop_hw.forward_pass import ForwardPass
@@ -277,4 +278,5 @@ def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words
     with m.If(taken):
         m.d.sync += word.eq(Mux(word == words - 1, 0, word + 1))
     m.d.sync += reserved.eq(reserved + start - released)
+    claim(m, ~queue.i.valid | queue.i.ready)
     return reserved != vectors

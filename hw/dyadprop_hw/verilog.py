@@ -60,7 +60,7 @@ def export_verilog(plan: Plan, name: str = "network", *, flat: bool = False) -> 
     design = _plain_names(_port_names(rtlil.convert(DyadNetwork(plan), name=name, emit_src=False)))
     # Amaranth counts ports from 0, yosys from 1, and puts a port 0 at the end of the list.
     design = re.sub(r"(?m)^(  wire width \d+ (?:input|output) )(\d+)", lambda m: f"{m[1]}{int(m[2]) + 1}", design)
-    passes = ["proc", *(["flatten -separator _"] if flat else []), "opt_expr", "opt_clean -purge"]
+    passes = ["proc", "delete t:$check", *(["flatten -separator _"] if flat else []), "opt_expr", "opt_clean -purge"]
     passes += ["write_verilog -noattr"]
     script = f"read_rtlil <<rtlil\n{design}\nrtlil\nhierarchy -top {name}\n" + "".join(f"{line}\n" for line in passes)
     yosys = find_yosys(lambda version: version >= (0, 40))

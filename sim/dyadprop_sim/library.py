@@ -136,7 +136,11 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     try:
         progress("elaborating")
         top = make_top()
-        text = top if isinstance(top, str) else emit_verilog(top, forget=options.random_start, names=False)
+        text = (
+            top
+            if isinstance(top, str)
+            else emit_verilog(top, forget=options.random_start, names=False, claims=options.assertions)
+        )
         (work / "top.v").write_text(text)
         progress("verilating")
         run_tool(
@@ -177,7 +181,7 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     return finished
 
 
-def emit_verilog(top: Any, *, forget: bool = False, names: bool = True) -> str:
+def emit_verilog(top: Any, *, forget: bool = False, names: bool = True, claims: bool = False) -> str:
     """Elaborate an Amaranth component and emit flat Verilog, module ``top``.
 
     Re-emitted by Amaranth's own yosys: without it, combinational ``If`` outputs of the plain back end stay X in Icarus
@@ -188,6 +192,8 @@ def emit_verilog(top: Any, *, forget: bool = False, names: bool = True) -> str:
     top : Component
     forget : bool
         Registers and memories, tables apart, get no initial value: simulators start them with X or random words.
+    claims : bool
+        Keep the gateware's claims as assertions, which Verilog of 2005 does not know.
     names : bool
         Keep the names of wires inside; without them all the rest of a build takes half the time.
     """
@@ -206,7 +212,8 @@ def emit_verilog(top: Any, *, forget: bool = False, names: bool = True) -> str:
         design = forget_initial_values(design)
     yosys = find_yosys(lambda version: version >= (0, 40))
     clean = "opt_clean" if names else "opt_merge\nopt_clean -purge"
-    passes = f"hierarchy -top top\nproc\nflatten\nopt_expr\n{clean}\nwrite_verilog -noattr\n"
+    drop = "" if claims else "delete t:$check\n"
+    passes = f"hierarchy -top top\nproc\nflatten\n{drop}opt_expr\n{clean}\nwrite_verilog -noattr\n"
     script = f"read_rtlil <<rtlil\n{design}\nrtlil\n{passes}"
     return str(yosys.run(["-q", "-"], script, ignore_warnings=True))
 
