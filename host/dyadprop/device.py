@@ -183,8 +183,11 @@ class Device(ABC):
         """Answer checked inputs and targets."""
 
     @abstractmethod
-    def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
-        """Answer checked inputs and seeds; undo ``scale`` in gradients and input gradients."""
+    def _vjp(self, x: Floats, dy: Floats, scale: float | None) -> Result:
+        """Answer checked inputs and seeds; undo ``scale`` in gradients and input gradients.
+
+        ``None`` is the `_auto_scale` of what becomes words: behind sigmoid_cross_entropy not ``dy`` itself.
+        """
 
     def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:
         """Learn from checked samples in their order; only the last batch may be shorter. Needed where it `learns`."""
@@ -280,7 +283,8 @@ class Device(ABC):
             ``dC/dx_L`` of each sample.
         scale : "auto" or a power of two
             One factor for the whole batch, applied to ``dy`` before it is rounded and taken out of the results.
-            "auto" is the largest with which no entry of ``dy`` saturates, so that small seeds keep their bits.
+            "auto" is the largest with which no entry saturates, so that small seeds keep their bits. Behind
+            sigmoid_cross_entropy it is ``dy * x_L * (1 - x_L)`` that becomes words, and the factor is its.
 
         Returns
         -------
@@ -295,7 +299,7 @@ class Device(ABC):
         seeds = finite_array("seeds dy", dy, (None, self.net.outputs))
         if len(seeds) != len(inputs):
             raise ShapeError(f"seeds dy have {len(seeds)} samples; inputs x have {len(inputs)}")
-        factor = self._auto_scale(seeds) if scale == "auto" else _power_of_two(scale)
+        factor = None if scale == "auto" else _power_of_two(scale)
         return self._timed(lambda: self._vjp(inputs, seeds, factor))
 
     def train(

@@ -153,19 +153,25 @@ class WordDevice(Device):
             result.cost = real_cost(self.net, result.outputs, form.to_floats(targets))
         return result
 
-    def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
+    def _vjp(self, x: Floats, dy: Floats, scale: float | None) -> Result:
         last = len(self.net.layers)
+        first = None
         words, x_count = self.net.formats.activation.to_ints(x)
         if self.net.cost == "sigmoid_cross_entropy":
             # That stage takes dC/da_L (docs/arithmetic.md, section 6); its slope comes from the device's own outputs.
-            part = self._clocked(lambda: self._forward_words(words))
-            outputs = self.net.layer_formats(last).activation.to_floats(part.outputs)
+            first = self._clocked(lambda: self._forward_words(words))
+            outputs = self.net.layer_formats(last).activation.to_floats(first.outputs)
             dy = dy * outputs * (1.0 - outputs)
+        if scale is None:
+            scale = self._auto_scale(dy)
         seeds, seed_count = self.net.layer_formats(last).sensitivity.to_ints(dy * scale)
         part, ticks = self._split(words, seeds, seeds=True)
         result = self._result(
             part, {(0, "activation"): x_count, (last, "sensitivity"): seed_count}, len(x), ticks=ticks
         )
+        if first is not None:
+            result.stats.cycles += first.cycles
+            result.stats.ticks += len(x) + last - 1
         result.stats.scale = scale
         result.gradients = [Parameters(g.weight / scale, g.bias / scale) for g in result.gradients]
         if result.inputs is not None:

@@ -60,14 +60,14 @@ class FloatDevice(Device):
         trace = reference.textbook(self.net, self._params, x, y)
         return self._result(trace, real_cost(self.net, trace.outputs, y))
 
-    def _vjp(self, x: Floats, dy: Floats, scale: float) -> Result:
+    def _vjp(self, x: Floats, dy: Floats, scale: float | None) -> Result:
         if self.net.cost == "sigmoid_cross_entropy":
             # That stage takes dC/da_L (docs/arithmetic.md, section 6).
             outputs = reference.predict(self.net, self._params, x).outputs
             dy = dy * outputs * (1.0 - outputs)
         result = self._result(reference.textbook(self.net, self._params, x, dy, seeds=True), None)
         # A power of two goes in and out of float64 without a trace.
-        result.stats.scale = scale
+        result.stats.scale = self._auto_scale(dy) if scale is None else scale
         return result
 
     def _train(self, x: Floats, y: Floats, batch_size: int, rate: Rate) -> Trained:

@@ -78,8 +78,8 @@ class Stub(Device):
     def _gradients(self, x, y) -> Result:
         return self._result("gradients", len(x))
 
-    def _vjp(self, x, dy, scale: float) -> Result:
-        self.scale = scale
+    def _vjp(self, x, dy, scale: float | None) -> Result:
+        self.scale = self._auto_scale(dy) if scale is None else scale
         return self._result("vjp", len(x))
 
     def _close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -274,6 +275,36 @@ def test_own_seeds_mean_the_derivative_by_the_outputs(kind, cost):
             ends.append(float((opened(FloatDevice, net, moved).predict(x).outputs * dy).sum()))
         slope = (ends[0] - ends[1]) / (2 * h)
         assert float((got.gradients[l].weight * way).sum()) == pytest.approx(slope, abs=tolerance)
+
+
+class Clocked(GoldenDevice):
+    """Each pass takes cycles."""
+
+    def _forward_words(self, x):
+        return replace(super()._forward_words(x), cycles=1000)
+
+    def _gradient_words(self, x, targets, *, seeds):
+        self.words = targets
+        return replace(super()._gradient_words(x, targets, seeds=seeds), cycles=7)
+
+
+def test_behind_a_sigmoid_the_scale_is_that_of_what_becomes_words():
+    net = dp.Network(2, [dp.Dense(3, "sigmoid")], "sigmoid_cross_entropy")
+    # Outputs near 1: slopes x (1 - x) are small.
+    device = opened(Clocked, net, [dp.Parameters(np.zeros((3, 2)), np.full(3, 6.0))])
+    x, dy = np.zeros((4, 2)), np.full((4, 3), 0.7)
+    result = device.vjp(x, dy)
+    form = net.layer_formats(1).sensitivity
+    assert result.stats.scale > 100.0
+    assert form.max_int >= np.abs(device.words).max() > form.max_int // 2
+    reals = opened(FloatDevice, net, [dp.Parameters(np.zeros((3, 2)), np.full(3, 6.0))]).vjp(x, dy)
+    assert reals.stats.scale >= 64.0
+    # The forward pass that gives the slopes counts too.
+    assert result.stats.cycles == 1007
+    assert result.stats.ticks == 4 + (4 + 1)
+    small = device.vjp(x, dy, 2.0)
+    assert small.stats.scale == 2.0
+    assert np.abs(device.words).max() < 2 * 2**14 * 0.7 * 0.01
 
 
 # -- parameters and threads -------------------------------------------------------------------------------------------

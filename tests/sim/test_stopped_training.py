@@ -52,7 +52,8 @@ def opened(kind: type[GoldenDevice] = Interrupted, **options) -> Any:
 
 def state(device: dp.Device) -> list[list]:
     held = device.checkpoint()
-    return [[e.weight.tolist(), e.bias.tolist()] for e in (*held.parameters, *held.residuals)]
+    entries: list[Any] = [*held.parameters, *held.residuals]
+    return [[entry.weight.tolist(), entry.bias.tolist()] for entry in entries]
 
 
 def whole(epochs: int = 1) -> tuple[dp.TrainResult, list[list]]:
