@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from enum import EnumMeta
 from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
-from amaranth.lib.enum import EnumType
 
 from dyadprop.errors import BuildError
 from dyadprop.plan import Plan
@@ -175,7 +175,7 @@ def _fields(layout: Any) -> Iterator[str]:
         shape = field.shape
         if isinstance(shape, Fixed):
             meaning = str(shape.q)
-        elif isinstance(shape, EnumType):
+        elif isinstance(shape, EnumMeta):
             meaning = ", ".join(f"{member.value} = {member.name}" for member in shape)
         else:
             meaning = "signed" if Shape.cast(shape).signed else "flag" if field.width == 1 else "unsigned"

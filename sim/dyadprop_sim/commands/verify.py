@@ -169,7 +169,11 @@ def _training(
 ) -> Iterator[tuple[str, Comparison, None]]:
     """Learn on both, with a call for gradients behind each run, which borrows the accumulators with the residuals."""
     net = case.net
+    params = [entry.decode() for entry in case.params]
     for batch_size, rate in training_runs(net, seed):
+        # What an earlier run left in the accumulators may be too much for this one's batches: start from none.
+        for one_device in (device, golden):
+            one_device.load(params)
         call = f"train in batches of {batch_size} at {rate.scale}/256 * 2^{-rate.exponent}"
         one, other = (
             d.train(x, y, rate.value, batch_size, epochs=EPOCHS, shuffle=True, seed=seed) for d in (device, golden)
