@@ -1,11 +1,15 @@
 """Where a training run stands: parameters and residuals, to go on from to the last bit."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dyadprop.errors import RangeError, ShapeError
+from dyadprop.files import write_atomically
+from dyadprop.formats import Ints
 from dyadprop.network import Network, Parameters, RawParameters, check_same_network
 from dyadprop.results import FIRST, Position
 from dyadprop.widths import StageNumbers
@@ -54,10 +58,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     for index, residual in enumerate(checkpoint.residuals, start=1):
         arrays[f"{index}.weight residual"], arrays[f"{index}.bias residual"] = residual.weight, residual.bias
         arrays[f"{index}.fraction bits"] = np.array(residual.fraction_bits)
-    try:
-        np.savez(path, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for its own options
-    except OSError as error:
-        raise RangeError(f"checkpoint {path} cannot be written: {error.strerror}") from error
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for its own options
+    write_atomically("checkpoint", path, packed.getvalue())
 
 
 def load_checkpoint(path: str | Path, net: Network) -> Checkpoint:
@@ -79,21 +82,28 @@ def load_checkpoint(path: str | Path, net: Network) -> Checkpoint:
     check_same_network(f"checkpoint {path}", str(arrays.get("network", "unknown")), net)
     layers = range(1, len(net.layers) + 1)
     try:
-        layout = int(arrays["layout"])
+        layout = _whole_numbers(path, "layout", arrays["layout"], ())
         if layout != _LAYOUT:
             raise RangeError(f"checkpoint {path} has layout {layout}; this version reads layout {_LAYOUT}")
-        epoch, batch = arrays["position"].tolist()
+        epoch, batch = _whole_numbers(path, "position", arrays["position"], (2,))
         params = [Parameters(arrays[f"{i}.weight"], arrays[f"{i}.bias"]) for i in layers]
-        residuals = [
-            RawParameters(
-                arrays[f"{i}.weight residual"], arrays[f"{i}.bias residual"], int(arrays[f"{i}.fraction bits"])
-            )
-            for i in layers
-            if "1.weight residual" in arrays
-        ]
+        residuals = []
+        for i in layers if "1.weight residual" in arrays else ():
+            name = f"{i}.fraction bits"
+            fraction = _whole_numbers(path, name, arrays[name], ())
+            residuals.append(RawParameters(arrays[f"{i}.weight residual"], arrays[f"{i}.bias residual"], fraction))
     except KeyError as error:
         raise ShapeError(f"checkpoint {path} holds no array {error}") from error
     return Checkpoint(net.hash, net.check_parameters(params), residuals, Position(epoch, batch))
+
+
+def _whole_numbers(path: str | Path, name: str, array: Ints, shape: tuple[int, ...]) -> Any:
+    """Give an array of integers as Python's own, a number where ``shape`` is empty."""
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise ShapeError(
+            f"checkpoint {path}: {name} is {array.dtype} of shape {array.shape}; expected integers of shape {shape}"
+        )
+    return array.tolist()
 
 
 def check_residual(stage: StageNumbers, residual: RawParameters) -> None:

@@ -14,6 +14,7 @@ import tomli_w
 
 from dyadprop.checks import finite_array
 from dyadprop.errors import FormatError, NetworkMismatch, RangeError, ShapeError
+from dyadprop.files import write_atomically
 from dyadprop.formats import Floats, Formats, Ints, Q
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "tanh", "sigmoid")
@@ -296,8 +297,14 @@ class Network:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the network as TOML, to be read by `Network.load`."""
-        Path(path).write_text(tomli_w.dumps(self._document()), encoding="utf-8")
+        """Write the network as TOML, to be read by `Network.load`.
+
+        Raises
+        ------
+        RangeError
+            If the file cannot be written.
+        """
+        write_atomically("network file", path, tomli_w.dumps(self._document()))
 
     @classmethod
     def load(cls, path: str | Path) -> "Network":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop.errors import RangeError
+from dyadprop.files import check_writable, write_atomically
 
 
 class Report:
@@ -31,9 +32,9 @@ class Report:
         if json_path is not None and json_path != "-":
             try:
                 Path(json_path).parent.mkdir(parents=True, exist_ok=True)
-                Path(json_path).touch()
             except OSError as error:
                 raise RangeError(f"JSON file {json_path} cannot be written: {error.strerror}") from error
+            check_writable("JSON file", json_path)
 
     @classmethod
     def of(cls, args: Namespace) -> "Report":
@@ -77,10 +78,7 @@ def write_json(path: str | Path, document: Any) -> None:
     RangeError
         If the file cannot be written.
     """
-    try:
-        Path(path).write_text(json_text(document), encoding="utf-8")
-    except OSError as error:
-        raise RangeError(f"JSON file {path} cannot be written: {error.strerror}") from error
+    write_atomically("JSON file", path, json_text(document))
 
 
 def _finite(value: Any) -> Any:

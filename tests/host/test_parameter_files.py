@@ -95,3 +95,20 @@ def test_parameters_that_do_not_fit_are_not_written(tmp_path):
     with pytest.raises(ShapeError, match=r"^weight of stage 2 has shape \(4, 2\); network expects \(2, 4\)$"):
         save_parameters(tmp_path / "params.npz", net, params)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("installed", [pytest.param(True, marks=needs_safetensors), False])
+def test_without_an_ending_it_is_safetensors_where_installed(tmp_path, monkeypatch, installed):
+    if not installed:
+        monkeypatch.setattr(parameter_files, "safetensors", None)
+    net = network()
+    written = save_parameters(tmp_path / "params", net, net.init(5))
+    assert written == tmp_path / ("params.safetensors" if installed else "params.npz")
+    assert list(tmp_path.iterdir()) == [written]
+    for path in (written, tmp_path / "params"):
+        np.testing.assert_array_equal(load_parameters(path, net)[0].weight, net.init(5)[0].weight)
+    assert save_parameters(str(tmp_path / "other.npz"), net, net.init()) == tmp_path / "other.npz"
+    with pytest.raises(RangeError, match=r"missing\.\w+ cannot be read"):
+        load_parameters(tmp_path / "missing", net)
+    with pytest.raises(RangeError, match=r"^parameter file \. has no name$"):
+        save_parameters("", net, net.init())

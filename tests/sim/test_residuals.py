@@ -66,3 +66,24 @@ def test_a_run_is_checked_again_when_another_came_between():
     with pytest.raises(dp.RangeError, match=TOO_MUCH.format(2**15)):
         next(run)
     device.predict(x)  # still usable
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("position", np.array([1]), r"position is int64 of shape \(1,\); expected integers of shape \(2,\)"),
+        ("position", np.array(3), r"position is int64 of shape \(\); expected"),
+        ("position", np.array([1.5, 0.0]), r"position is float64 of shape \(2,\); expected"),
+        ("layout", np.array([1, 1]), r"layout is int64 of shape \(2,\); expected integers of shape \(\)"),
+        ("layout", np.array("one"), r"layout is <U3 of shape \(\); expected"),
+        ("1.fraction bits", np.array([7, 7]), r"1.fraction bits is int64 of shape \(2,\); expected"),
+    ],
+)
+def test_a_checkpoint_file_of_other_shapes_is_a_sentence(name, value, sentence, tmp_path):
+    path = tmp_path / "c.npz"
+    dp.save_checkpoint(path, lone().checkpoint())
+    with np.load(path) as archive:
+        arrays = {**dict(archive), name: value}
+    np.savez(path, **arrays)
+    with pytest.raises(dp.ShapeError, match=f"^checkpoint {path}: {sentence}"):
+        dp.load_checkpoint(path, TIGHT)

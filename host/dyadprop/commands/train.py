@@ -26,9 +26,10 @@ from dyadprop.data import Dataset, digits
 from dyadprop.device import Device, open_device
 from dyadprop.device_training import DeviceLearner
 from dyadprop.errors import RangeError
+from dyadprop.files import check_writable
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.optional import optional_packages
-from dyadprop.parameter_files import load_parameters, save_parameters
+from dyadprop.parameter_files import check_parameter_path, load_parameters, save_parameters
 from dyadprop.report import Report, write_json
 from dyadprop.training import EpochFigures, Learner, Momentum, Step
 
@@ -88,6 +89,13 @@ def run(args: argparse.Namespace) -> int:
     start = net.init(args.seed) if args.load is None else load_parameters(args.load, net)
     _set_defaults(args)
     out = _directory(args.out)
+    written = ["loss.png", "history.json", "parameters.npz", "net.toml"]
+    if args.update == "device":
+        written.append("checkpoint.npz")
+    for name in written:
+        check_writable("file", out / name)
+    if args.save is not None:
+        check_parameter_path(args.save)
 
     report.say(f"{net!r}; {data.name}: {len(data.train_x)} samples to train, {len(data.test_x)} to test")
     report.say(f"opening device {args.device}")  # which may mean to build it
@@ -137,10 +145,8 @@ def run(args: argparse.Namespace) -> int:
 
     net.save(out / "net.toml")
     save_parameters(out / "parameters.npz", net, learner.params)
-    written = ["loss.png", "history.json", "parameters.npz", "net.toml"]
     if isinstance(learner, DeviceLearner):
         save_checkpoint(out / "checkpoint.npz", learner.state)
-        written.append("checkpoint.npz")
     what = "learnt on" if args.update == "device" else "gradients from"
     title = f"{data.name}, {'-'.join(str(width) for width in net.widths)}: {what} {args.device} and in float64"
     learning_curves(out / "loss.png", learner.history, beside.history, name=args.device, title=title)
