@@ -176,7 +176,8 @@ def _fields(layout: Any) -> Iterator[str]:
         if isinstance(shape, Fixed):
             meaning = str(shape.q)
         elif isinstance(shape, EnumMeta):
-            meaning = ", ".join(f"{member.value} = {member.name}" for member in shape)
+            members: list[Any] = list(shape)
+            meaning = ", ".join(f"{member.value} = {member.name}" for member in members)
         else:
             meaning = "signed" if Shape.cast(shape).signed else "flag" if field.width == 1 else "unsigned"
         yield f"{bits:8} {name}: {meaning}"

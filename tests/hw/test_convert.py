@@ -98,7 +98,7 @@ def test_header_says_what_each_port_carries() -> None:
         "control_in in [43:0] [0] kind: 0 = COMMAND, 1 = REPLY",
         "[7:1] stage: unsigned",
         "[43:11] data: signed",
-        "status__1 out [17:0] [0] forward: flag",
+        "status__1 out [33:0] [0] forward: flag",
     ):
         assert line in lines
 
