@@ -12,11 +12,14 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from dyadprop.device import DEVICE_VARIABLE
-from dyadprop.errors import DeviceLost, DeviceTimeout, DyadpropError
+from dyadprop.errors import CapacityError, DeviceLost, DeviceTimeout, DyadpropError, PackageMissing
 
 ENTRY_POINT_GROUP = "dyadprop.commands"
 
 OK, FAILED, USAGE, DEVICE_ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+
+# What other arguments or an installation put right: no device has failed.
+_USAGE_ERRORS = (ValueError, CapacityError, PackageMissing)
 
 # For errors whose own sentence does not say what to do next.
 _HINTS: dict[type[DyadpropError], str] = {
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if isinstance(error, DyadpropError):
             _tell(_sentence(error))
-            return USAGE if isinstance(error, ValueError) else DEVICE_ERROR
+            return USAGE if isinstance(error, _USAGE_ERRORS) else DEVICE_ERROR
         hint = "" if verbose else "; run again with -v for the traceback"
         _tell(f"unexpected {type(error).__name__}: {_one_line(error)}{hint}")
         return DEVICE_ERROR

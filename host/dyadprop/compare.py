@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from dyadprop.checkpoints import Checkpoint
 from dyadprop.device import Device
-from dyadprop.errors import DyadpropError, ShapeError
+from dyadprop.errors import DyadpropError, RangeError, ShapeError
 from dyadprop.formats import Ints
 from dyadprop.network import Network, Parameters
 from dyadprop.results import RawResult, Result, Saturation, TrainResult
@@ -185,7 +185,7 @@ def compare_training(net: Network, got: TrainResult, expected: TrainResult) -> C
     """
     left, right = got.raw, expected.raw
     if left is None or right is None:
-        raise DyadpropError(_NO_WORDS)
+        raise RangeError(_NO_WORDS)
     if got.learning_rate != expected.learning_rate or not np.array_equal(got.order, expected.order):
         raise DyadpropError("device and golden did not learn in the same order at the same rate")
     last = len(net.layers)
@@ -208,7 +208,7 @@ def compare_checkpoints(net: Network, got: Checkpoint, expected: Checkpoint) -> 
     found = compare_parameters(net, got.parameters, expected.parameters)
     layers = len(net.layers)
     if len(got.residuals) != layers or len(expected.residuals) != layers:
-        raise DyadpropError(_NO_WORDS)
+        raise RangeError(_NO_WORDS)
     for stage, (one, other) in enumerate(zip(got.residuals, expected.residuals, strict=True), start=1):
         _same_fraction(stage, "residual", one.fraction_bits, other.fraction_bits)
         found += compare_words(stage, "weight residual", one.weight, other.weight)
@@ -300,7 +300,7 @@ def locate(
 
 def _raw(result: Result) -> RawResult:
     if result.raw is None:
-        raise DyadpropError(_NO_WORDS)
+        raise RangeError(_NO_WORDS)
     return result.raw
 
 

@@ -25,6 +25,10 @@ class CapacityError(DyadpropError):
     """A network that does not fit into the budget or the board it is meant for."""
 
 
+class PackageMissing(DyadpropError):
+    """An optional package that is not installed; the message says how to get it."""
+
+
 class NetworkMismatch(DyadpropError):
     """A device, file or parameter set that belongs to another network."""
 

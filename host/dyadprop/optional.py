@@ -3,21 +3,23 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dyadprop.errors import DyadpropError
+from dyadprop.errors import PackageMissing
 
 
 @contextmanager
-def optional_packages(purpose: str) -> Iterator[None]:
+def optional_packages(purpose: str, extra: str = "demo") -> Iterator[None]:
     """Turn a missing package into a sentence.
 
     Parameters
     ----------
     purpose : str
         What it is needed for, the start of the sentence: "the digits data set".
+    extra : str
+        Which extra of dyadprop brings it.
 
     Raises
     ------
-    DyadpropError
+    PackageMissing
         For each `ImportError` in the block.
 
     Examples
@@ -29,6 +31,6 @@ def optional_packages(purpose: str) -> Iterator[None]:
         yield
     except ImportError as error:
         package = (error.name or str(error)).partition(".")[0]
-        raise DyadpropError(
-            f"{purpose} needs the package {package}, which is not installed; try pip install 'dyadprop[demo]'"
+        raise PackageMissing(
+            f"{purpose} needs the package {package}, which is not installed; try pip install 'dyadprop[{extra}]'"
         ) from error

@@ -10,7 +10,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
 
-from dyadprop.errors import BuildError
+from dyadprop.errors import RangeError
 from dyadprop.plan import Plan
 from dyadprop_hw.layouts import Fixed, StageStatus
 from dyadprop_hw.network import DyadNetwork, control_data_bits, network_ports
@@ -52,11 +52,11 @@ def export_verilog(plan: Plan, name: str = "network", *, flat: bool = False) -> 
 
     Raises
     ------
-    BuildError
+    RangeError
         If the name is no Verilog identifier.
     """
     if not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS:
-        raise BuildError(f"{name!r} cannot name a Verilog module; a letter, then letters, digits and _ can")
+        raise RangeError(f"{name!r} cannot name a Verilog module; a letter, then letters, digits and _ can")
     design = _plain_names(_port_names(rtlil.convert(DyadNetwork(plan), name=name, emit_src=False)))
     # Amaranth counts ports from 0, yosys from 1, and puts a port 0 at the end of the list.
     design = re.sub(r"(?m)^(  wire width \d+ (?:input|output) )(\d+)", lambda m: f"{m[1]}{int(m[2]) + 1}", design)

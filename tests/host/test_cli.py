@@ -19,6 +19,7 @@ import dyadprop as dp
 from dyadprop import cli
 from dyadprop.cli import main
 from dyadprop.data import digits
+from dyadprop.errors import CapacityError, DyadpropError, PackageMissing
 from tests import wrong_devices
 
 BATCHES = 45  # of 32, of 1437 samples
@@ -543,7 +544,16 @@ def test_missing_packages_are_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "dyadprop.plots", raising=False)
-    assert main(["train", "--device", "golden"]) == 3
+    assert main(["train", "--device", "golden"]) == 2
     captured = capsys.readouterr()
     assert captured.err == f"dyadprop: {sentence}, which is not installed; try pip install 'dyadprop[demo]'\n"
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("error", [CapacityError("too small"), PackageMissing("no such package")])
+def test_what_another_argument_puts_right_is_usage(error: DyadpropError, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise error
+
+    install(monkeypatch, FakeEntry("fail", verb(run)))
+    assert main(["fail"]) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dyadprop.cli import main
-from dyadprop.errors import BuildError
+from dyadprop.errors import RangeError
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network
@@ -78,9 +78,9 @@ def test_verilog_and_json_cannot_share_standard_output(net_toml: Path, capsys: p
 
 
 def test_name_that_is_none_in_verilog_is_refused(net_toml: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="'2fast' cannot name a Verilog module"):
+    with pytest.raises(RangeError, match="'2fast' cannot name a Verilog module"):
         export_verilog(plan_network(NETWORKS["tanh"]), "2fast")
-    with pytest.raises(BuildError, match="'table' cannot name a Verilog module"):
+    with pytest.raises(RangeError, match="'table' cannot name a Verilog module"):
         export_verilog(plan_network(NETWORKS["tanh"]), "table")
 
 
