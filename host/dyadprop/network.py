@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tomli_w
 
-from dyadprop.checks import finite_array
+from dyadprop.checks import finite_array, whole_number
 from dyadprop.errors import FormatError, NetworkMismatch, RangeError, ShapeError
 from dyadprop.files import write_atomically
 from dyadprop.formats import Floats, Formats, Ints, Q
@@ -114,14 +114,14 @@ class Dense:
     slope: float = 2.0**-7
 
     def __post_init__(self) -> None:
-        _check_int("outputs of a layer", self.outputs, 1, MAX_WIDTH)
+        whole_number("outputs of a layer", self.outputs, 1, MAX_WIDTH)
         object.__setattr__(self, "outputs", int(self.outputs))  # NumPy's integers go into no JSON and no TOML
         if self.activation not in ACTIVATIONS:
             raise RangeError(f"activation {self.activation!r} is not known; allowed are {', '.join(ACTIVATIONS)}")
         if self.formats is not None and not isinstance(self.formats, Formats):
             raise FormatError(f"formats of a layer are {self.formats!r}; expected dyadprop.Formats or None")
         if self.lanes is not None:
-            _check_int("lanes of a layer", self.lanes, 1, self.outputs)
+            whole_number("lanes of a layer", self.lanes, 1, self.outputs)
             object.__setattr__(self, "lanes", int(self.lanes))
         slope: object = self.slope
         power = isinstance(slope, (int, float)) and slope > 0 and math.frexp(slope)[0] == 0.5
@@ -174,7 +174,7 @@ class Network:
         input_gradient: bool = False,
         max_batch: int = 255,
     ) -> None:
-        _check_int("inputs of a network", inputs, 1, MAX_WIDTH)
+        whole_number("inputs of a network", inputs, 1, MAX_WIDTH)
         layers = tuple(layers)
         if not 1 <= len(layers) <= MAX_LAYERS:
             raise RangeError(f"a network has {len(layers)} layers; allowed are 1 to {MAX_LAYERS}")
@@ -190,7 +190,7 @@ class Network:
             raise FormatError(f"formats of a network are {formats!r}; expected dyadprop.Formats or None")
         if not isinstance(input_gradient, bool):
             raise RangeError(f"input_gradient is {input_gradient!r}; allowed are True and False")
-        _check_int("max_batch", max_batch, 1, MAX_BATCH_LIMIT)
+        whole_number("max_batch", max_batch, 1, MAX_BATCH_LIMIT)
         self._inputs = int(inputs)
         self._layers = layers
         self._cost = cost
@@ -343,7 +343,7 @@ class Network:
             float64. The same numbers on every NumPy: drawn from the raw 64-bit stream of PCG64, which NumPy keeps.
             ``W ~ U(-r, r)`` in row-major order, ``r = sqrt(6 / (n_{l-1} + n_l))`` or ``sqrt(6 / n_{l-1})``.
         """
-        _check_int("seed", seed, 0, 2**63)
+        whole_number("seed", seed, 0, 2**63)
         stream = np.random.PCG64(seed)
         result = []
         for n_in, layer in zip(self.widths, self._layers, strict=False):
@@ -402,11 +402,6 @@ class Network:
             real.append(raw[-1].decode())
             saturations.append(weight_count + bias_count)
         return QuantizedParameters(raw, real, saturations)
-
-
-def _check_int(what: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise RangeError(f"{what} is {value!r}; allowed are whole numbers from {low} to {high}")
 
 
 def _formats_document(formats: Formats) -> dict[str, str]:
