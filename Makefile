@@ -7,7 +7,7 @@ upper = $(shell echo '$1' | tr a-z A-Z)
 option = $(foreach name,$1,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images test sim lint bench bitstream clean setup-demo setup-dev
+.PHONY: help demo images test sim formal lint bench bitstream clean setup-demo setup-dev
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -28,6 +28,9 @@ test: setup-dev ## run all tests; PYTEST_ARGS= passes through
 
 sim: setup-dev ## run the cocotb benches; SIM=verilator|icarus BLOCK=lane SEED= pass through, WAVES=1 writes waves
 	$(BIN)/python -m dyadprop_sim.benches $(call option,sim block seed) $(if $(filter-out 0,$(WAVES)),--waves)
+
+formal: setup-dev ## prove the stream rules, queues and memory claims, and that no small network deadlocks
+	$(BIN)/python -m dyadprop_sim.formal
 
 lint: setup-dev ## check style, types and the order of imports
 	$(BIN)/ruff check .

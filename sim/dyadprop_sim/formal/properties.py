@@ -1,0 +1,358 @@
+# amaranth: UnusedElaboratable=no
+"""What is proved, on which small design, how deep; and which broken design shows that the proof could fail.
+
+Each property is a component for the model checker: its inputs are free in every cycle, its assertions must hold. The
+gateware's own claims (`dyadprop_hw.claims`) are checked on the way wherever a block is inside.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from amaranth.hdl import Assert, Assume, Cover, Elaboratable, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import wiring
+
+from dyadprop.formats import Formats, Q
+from dyadprop.network import Dense, Network
+from dyadprop.plan import Plan, plan_network
+from dyadprop_hw.network import DyadNetwork, control_data_bits, make_cost_head
+from dyadprop_hw.softmax import Divider
+from dyadprop_hw.stage import Stage
+from dyadprop_hw.streams import Queue
+
+# The shortest words that there are: what is proved here are protocols and addresses, not arithmetic.
+TINY = Formats(Q(1, 1), Q(1, 1), Q(1, 1))
+
+
+@dataclass(frozen=True)
+class Property:
+    """One proof.
+
+    Attributes
+    ----------
+    name : str
+    says : str
+        What is proved.
+    make : callable
+        Makes the design to be checked.
+    broken : callable
+        Makes a design in which the property does not hold: the checker must find that out.
+    depth : int
+        Cycles after reset.
+    broken_depth : int
+        Cycles in which the broken design must be found out.
+    """
+
+    name: str
+    says: str
+    make: Callable[[], Elaboratable]
+    broken: Callable[[], Elaboratable]
+    depth: int
+    broken_depth: int
+
+
+class _Harness(wiring.Component):
+    """A design whose inputs are free, with rules for its streams.
+
+    Parameters
+    ----------
+    design : Component
+    retracts : bool
+        Break the first output stream on purpose: its valid falls without a transfer.
+    """
+
+    def __init__(self, design: Any, *, retracts: bool = False) -> None:
+        self._design = design
+        self._retracts = retracts
+        super().__init__({name: member for name, member in design.signature.members.items() if name != "status"})
+
+    def elaborate(self, platform: object) -> Module:
+        """Pass all streams through, and watch those that go out."""
+        m = Module()
+        m.submodules.design = design = self._design
+        m.d.comb += Assume(~ResetSignal())
+        retract = Signal()
+        m.d.sync += retract.eq(~retract)
+        first = True
+        for name, member in design.signature.members.items():
+            if name == "status":
+                continue
+            outer, inner = getattr(self, name), getattr(design, name)
+            if member.flow == wiring.In:
+                wiring.connect(m, wiring.flipped(outer), inner)
+                continue
+            broken = self._retracts and first
+            first = False
+            valid = inner.valid & ~retract if broken else inner.valid
+            m.d.comb += [
+                outer.payload.eq(inner.payload),
+                outer.valid.eq(valid),
+                inner.ready.eq(outer.ready & (~retract if broken else 1)),
+            ]
+            payload = Value.cast(inner.payload)
+            waiting = Signal(name=f"{name}_waiting")
+            offered = Signal(len(payload), name=f"{name}_offered")
+            m.d.sync += [waiting.eq(outer.valid & ~outer.ready), offered.eq(payload)]
+            # What is offered stays offered, and stays the same, until it is taken.
+            m.d.comb += Assert(~waiting | (outer.valid & (payload == offered)))
+            m.d.comb += Cover(outer.valid & outer.ready)
+        return m
+
+
+class _OneMark(wiring.Component):
+    """A queue through which one marked item goes: it leaves marked, in its place, once, and nothing else does.
+
+    Parameters
+    ----------
+    queue : Component
+        With streams ``i`` and ``o`` of one bit.
+    room : int
+        Items that the queue must always have room for.
+    """
+
+    def __init__(self, queue: Any, room: int) -> None:
+        self._queue = queue
+        self._room = room
+        super().__init__(dict(queue.signature.members.items()))
+
+    def elaborate(self, platform: object) -> Module:
+        """Count items on both sides."""
+        m = Module()
+        m.submodules.queue = queue = self._queue
+        outer: Any = self
+        wiring.connect(m, wiring.flipped(outer.i), queue.i)
+        wiring.connect(m, queue.o, wiring.flipped(outer.o))
+        m.d.comb += Assume(~ResetSignal())
+        entered, left = Signal(5), Signal(5)  # deeper than any proof here
+        marked, place = Signal(), Signal(5)
+        enters, leaves = queue.i.valid & queue.i.ready, queue.o.valid & queue.o.ready
+        m.d.comb += Assume(~(marked & queue.i.valid & queue.i.payload))  # the checker marks at most one item, any one
+        with m.If(enters):
+            m.d.sync += entered.eq(entered + 1)
+            with m.If(queue.i.payload):
+                m.d.sync += [marked.eq(1), place.eq(entered)]
+        with m.If(leaves):
+            m.d.sync += left.eq(left + 1)
+        # Which item leaves is known by counting; whether it is the marked one, by its mark.
+        m.d.comb += Assert(~queue.o.valid | (queue.o.payload == (marked & (left == place))))
+        m.d.comb += Assert(left + queue.o.valid <= entered)
+        m.d.comb += Assert(queue.i.ready | (entered - left >= self._room))
+        m.d.comb += Cover(leaves & queue.o.payload)
+        return m
+
+
+class _Swapping(wiring.Component):
+    """A broken queue: it gives two items in the other order."""
+
+    def __init__(self) -> None:
+        super().__init__(dict(Queue(1, 2).signature.members.items()))
+
+    def elaborate(self, platform: object) -> Module:
+        """Hold two items and give the younger first."""
+        m = Module()
+        outer: Any = self
+        items, held = Signal(2), Signal(range(3))
+        with m.If(outer.i.valid & outer.i.ready):
+            m.d.sync += [items.eq((items << 1) | outer.i.payload), held.eq(held + 1)]
+        with m.If(outer.o.valid & outer.o.ready):
+            m.d.sync += [items.eq(items >> 1), held.eq(held - 1)]
+        giving = Signal()
+        m.d.sync += giving.eq(Mux(giving, held > 1, held == 2))
+        m.d.comb += [outer.i.ready.eq((held != 2) & ~giving), outer.o.valid.eq(giving), outer.o.payload.eq(items[0])]
+        return m
+
+
+class _Exact(wiring.Component):
+    """The divider against its definition: twice the remainder is at most the divisor, and even where it is equal."""
+
+    def __init__(self, *, off_by: int = 0) -> None:
+        self._divider = Divider(4)
+        self._off_by = off_by
+        members = self._divider.signature.members
+        super().__init__({name: members[name] for name in ("numerator", "divisor")})
+
+    def elaborate(self, platform: object) -> Module:
+        """Hold one pair of operands and wait for its quotient."""
+        m = Module()
+        m.submodules.divider = divider = self._divider
+        outer: Any = self
+        age = Signal(range(Divider.LATENCY + 2))
+        numerator, divisor = Signal(4), Signal(4)
+        m.d.sync += [
+            age.eq(Mux(age > Divider.LATENCY, age, age + 1)),
+            numerator.eq(outer.numerator),
+            divisor.eq(outer.divisor),
+        ]
+        m.d.comb += [
+            divider.numerator.eq(outer.numerator),
+            divider.divisor.eq(outer.divisor),
+            Assume(~ResetSignal()),
+            Assume(outer.divisor != 0),
+            Assume(outer.numerator <= outer.divisor),
+            Assume((age == 0) | ((numerator == outer.numerator) & (divisor == outer.divisor))),
+        ]
+        quotient = divider.quotient + self._off_by
+        scaled = outer.numerator << (Divider.QUOTIENT_BITS - 1)
+        below = (quotient * outer.divisor) << 1
+        distance = Mux(below > (scaled << 1), below - (scaled << 1), (scaled << 1) - below)
+        with m.If(age == Divider.LATENCY):
+            m.d.comb += Assert((distance < outer.divisor) | ((distance == outer.divisor) & ~quotient[0]))
+            m.d.comb += Cover(distance == outer.divisor)
+        return m
+
+
+class _Alive(wiring.Component):
+    """A network that must give a whole sample's outputs and take its sensitivities, however its streams stall.
+
+    Inputs and targets are offered, outputs taken, in cycles of the checker's choice; no stream stalls twice in a row.
+
+    Parameters
+    ----------
+    plan : Plan
+    patience : int
+        Cycles without a word at the outer streams that are too many.
+    """
+
+    def __init__(self, plan: Plan, patience: int) -> None:
+        self._design = DyadNetwork(plan)
+        self._patience = patience
+        super().__init__({"stall_input": wiring.In(1), "stall_target": wiring.In(1), "stall_output": wiring.In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        """Drive all streams, count the quiet cycles."""
+        m = Module()
+        m.submodules.design = design = self._design
+        outer: Any = self
+        m.d.comb += Assume(~ResetSignal())
+        streams = (
+            (outer.stall_input, design.input.valid, design.input.ready),
+            (outer.stall_target, design.target.valid, design.target.ready),
+            (outer.stall_output, design.output.ready, design.output.valid),
+        )
+        moves: Any = 0
+        for k, (stall, driven, answered) in enumerate(streams):
+            stalled, offered = Signal(name=f"stalled_{k}"), Signal(name=f"offered_{k}")
+            m.d.sync += [stalled.eq(stall), offered.eq(driven & ~answered)]
+            m.d.comb += [Assume(~(stall & stalled)), driven.eq(~stall | offered)]
+            moves = moves | (driven & answered)
+        m.d.comb += [design.input.payload.learn.eq(1), design.control_out.ready.eq(1)]
+        quiet = Signal(range(self._patience + 2))
+        m.d.sync += quiet.eq(Mux(moves, 0, quiet + 1))
+        m.d.comb += Assert(quiet <= self._patience)
+        return m
+
+
+def _tiny_plan(**changes: Any) -> Plan:
+    net = Network(2, [Dense(2, "relu", lanes=1), Dense(2, "identity", lanes=2)], formats=TINY, max_batch=3)
+    plan = plan_network(net)
+    return replace(plan, stages=tuple(replace(stage, **changes) for stage in plan.stages))
+
+
+def _smallest_plan() -> Plan:
+    return plan_network(Network(1, [Dense(1)], formats=TINY, max_batch=3))
+
+
+def _softmax_plan() -> Plan:
+    return plan_network(Network(1, [Dense(2)], "softmax_cross_entropy", formats=TINY, max_batch=3))
+
+
+def _stage(position: int, **changes: Any) -> Stage:
+    plan = _tiny_plan(**changes)
+    return Stage(plan.stages[position], control_data_bits(plan))
+
+
+class _NoRoom(Stage):
+    """A broken stage: its queues hold one word, whatever it reserves."""
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the stage with other queues."""
+
+        def one_place(queue: Queue, shape: Any, depth: int) -> None:
+            original(queue, shape, depth)
+            queue.depth = 0
+
+        original = Queue.__init__
+        with mock.patch.object(Queue, "__init__", one_place):
+            return super().elaborate(platform)
+
+
+def _no_room(position: int) -> Elaboratable:
+    plan = _tiny_plan()
+    return _Harness(_NoRoom(plan.stages[position], control_data_bits(plan)))
+
+
+PROPERTIES = (
+    Property(
+        "queue-2",
+        "a queue of two loses, repeats and reorders nothing, and has room for two",
+        lambda: _OneMark(Queue(1, 2), 2),
+        lambda: _OneMark(_Swapping(), 1),
+        20,
+        10,
+    ),
+    Property(
+        "queue-5",
+        "a queue of five loses, repeats and reorders nothing, and has room for five",
+        lambda: _OneMark(Queue(1, 5), 5),
+        lambda: _OneMark(Queue(1, 5), 7),
+        15,
+        15,
+    ),
+    Property(
+        "queue-streams",
+        "a queue never takes back or changes what it offers",
+        lambda: _Harness(Queue(2, 3)),
+        lambda: _Harness(Queue(2, 3), retracts=True),
+        20,
+        10,
+    ),
+    Property(
+        "first-stage",
+        "stage 1 keeps the stream rules, has room when a pass writes, and never reads and writes one word at once",
+        lambda: _Harness(_stage(0)),
+        lambda: _no_room(0),
+        22,
+        24,
+    ),
+    Property(
+        "last-stage",
+        "the same of a stage with a sensitivity pass and two lanes",
+        lambda: _Harness(_stage(1)),
+        lambda: _no_room(1),
+        20,
+        24,
+    ),
+    Property(
+        "cost-head",
+        "the cost head keeps the stream rules, and its queue of seeds is never full",
+        lambda: _Harness(make_cost_head(_tiny_plan())),
+        lambda: _Harness(make_cost_head(_tiny_plan()), retracts=True),
+        30,
+        30,
+    ),
+    Property(
+        "softmax-head",
+        "the same with a softmax",
+        lambda: _Harness(make_cost_head(_softmax_plan())),
+        lambda: _Harness(make_cost_head(_softmax_plan()), retracts=True),
+        40,
+        30,
+    ),
+    Property(
+        "divider",
+        "the divider's quotient is the nearest, and the even one of two",
+        _Exact,
+        lambda: _Exact(off_by=1),
+        Divider.LATENCY + 2,
+        Divider.LATENCY + 2,
+    ),
+    Property(
+        "no-deadlock",
+        "a 1-1 network moves a word at least every 28 cycles, whatever its streams' stalls (none twice in a row)",
+        lambda: _Alive(_smallest_plan(), 28),
+        lambda: _Alive(_smallest_plan(), 9),
+        40,
+        30,
+    ),
+)
