@@ -7,7 +7,7 @@ upper = $(shell echo '$1' | tr a-z A-Z)
 option = $(foreach name,$1,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images test sim formal mutate-golden lint bench bitstream clean setup-demo setup-dev
+.PHONY: help demo images test sim formal mutate mutate-golden lint bench bitstream clean setup-demo setup-dev
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -31,6 +31,9 @@ sim: setup-dev ## run the cocotb benches; SIM=verilator|icarus BLOCK=lane SEED= 
 
 formal: setup-dev ## prove the stream rules, queues and memory claims, and that no small network deadlocks
 	$(BIN)/python -m dyadprop_sim.formal
+
+mutate: setup-dev ## run at least 500 mutants of small networks in the RTL; survivors with their source lines
+	$(BIN)/python -m dyadprop_sim.mutation
 
 mutate-golden: setup-dev ## break the golden model's arithmetic in many places and see whether its tests notice
 	$(BIN)/python -m dyadprop_sim.golden_mutation

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -242,13 +242,15 @@ class Stage(wiring.Component):
         if not numbers.has_sensitivity:
             return 0, 1
 
-        # partial_bits hold the sum over all rows (widths.sum_bits): the groups' parts add up to it.
-        total_q1 = Signal.like(last.partial_out, reset_less=True)
+        # The sum over all rows fits (widths.sum_bits), and the groups' parts add up to it; bits above repeat the sign.
+        bits = numbers.sensitivity_sum_bits
+        total_q1 = Signal(signed(bits), reset_less=True)
         m.submodules.requantize = requantize = Requantize(
             numbers.sensitivity_sum_bits, numbers.sensitivity_sum_fraction, numbers.input_sensitivity
         )
-        m.d.sync += total_q1.eq(last.partial_out + Mux(wave.first, 0, total_q1))
-        m.d.comb += requantize.value_in.eq(total_q1[: numbers.sensitivity_sum_bits].as_signed())
+        before = Mux(wave.first, 0, total_q1) if plan.groups > 1 else 0
+        m.d.sync += total_q1.eq((last.partial_out[:bits].as_signed() + before)[:bits].as_signed())
+        m.d.comb += requantize.value_in.eq(total_q1)
         valid = wave.valid & learn & wave.last & ~wave.bias
         operand = wave.operand
         for cycle in range(1 + Requantize.LATENCY):

@@ -40,7 +40,7 @@ struct Sink {
 struct Link {
     std::deque<uint64_t> tokens;
     uint64_t capacity = 0;
-    bool offered = false;
+    bool offered = false, ready = false;
     std::vector<uint64_t> seen;
 };
 
@@ -64,6 +64,34 @@ void clock_edge(Context* c) {
     c->cycle++;
 }
 
+// Links drive before a cycle is looked at, and move with its edge; in `stalls` each has one for the token that it offers and one for
+// the token that it takes.
+void drive_links(Context* c, Random& random, const uint32_t* stalls) {
+    for (int k = 0; k < kLinks; k++) {
+        Link& l = c->links[k];
+        if (!l.offered && !l.tokens.empty() && !random.chance(stalls[2 * k])) l.offered = true;
+        l.ready = (l.capacity == 0 || l.tokens.size() < l.capacity) && !random.chance(stalls[2 * k + 1]);
+        set_input(c->top, kInputs + k, l.offered, l.offered ? l.tokens.front() : 0);
+        set_ready(c->top, kOutputs + k, l.ready);
+    }
+}
+
+void move_links(Context* c) {
+    for (int k = 0; k < kLinks; k++) {
+        Link& l = c->links[k];
+        bool taken = l.offered && input_ready(c->top, kInputs + k);
+        bool arrives = l.ready && output_valid(c->top, kOutputs + k);
+        if (taken) {
+            l.tokens.pop_front();
+            l.offered = false;
+        }
+        if (arrives) {
+            l.tokens.push_back(output_payload(c->top, kOutputs + k));
+            l.seen.push_back(l.tokens.back());
+        }
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -78,7 +106,7 @@ void* dyad_create(uint64_t seed, int randomize, uint64_t select) {
     for (int k = 0; k < kOutputs + kLinks; k++) set_ready(c->top, k, 0);
     c->top->rst = 1;
     c->top->eval();
-    for (int i = 0; i < 2; i++) clock_edge(c);
+    clock_edge(c);  // one cycle of reset is enough
     c->top->rst = 0;
     c->top->eval();
     c->cycle = 0;
@@ -115,7 +143,7 @@ int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_c
     Top* top = c->top;
     Source sources[kInputs + 1];
     Sink sinks[kOutputs + 1];
-    bool ready[kOutputs + kLinks + 1] = {};
+    bool ready[kOutputs + 1] = {};
     Random random(seed);
     uint64_t open = 0;
     for (int k = 0; k < kInputs; k++) {
@@ -138,21 +166,11 @@ int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_c
             if (!s.offered && s.sent < s.count && !random.chance(stalls[k])) s.offered = true;
             set_input(top, k, s.offered, s.offered ? s.words[s.sent] : 0);
         }
-        for (int k = 0; k < kLinks; k++) {
-            Link& l = c->links[k];
-            if (!l.offered && !l.tokens.empty() && !random.chance(stalls[kInputs + kOutputs + 2 * k])) l.offered = true;
-            set_input(top, kInputs + k, l.offered, l.offered ? l.tokens.front() : 0);
-        }
         for (int k = 0; k < kOutputs; k++) {
             ready[k] = sinks[k].got < sinks[k].count && !random.chance(stalls[kInputs + k]);
             set_ready(top, k, ready[k]);
         }
-        for (int k = 0; k < kLinks; k++) {
-            const Link& l = c->links[k];
-            ready[kOutputs + k] = (l.capacity == 0 || l.tokens.size() < l.capacity) &&
-                                  !random.chance(stalls[kInputs + kOutputs + 2 * k + 1]);
-            set_ready(top, kOutputs + k, ready[kOutputs + k]);
-        }
+        drive_links(c, random, stalls + kInputs + kOutputs);
         top->eval();
         // Look: what moves with this edge.
         bool moved = false;
@@ -174,20 +192,7 @@ int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_c
                 moved = true;
             }
         }
-        for (int k = 0; k < kLinks; k++) {
-            Link& l = c->links[k];
-            bool taken = l.offered && input_ready(top, kInputs + k);
-            bool arrives = ready[kOutputs + k] && output_valid(top, kOutputs + k);
-            uint64_t token = arrives ? output_payload(top, kOutputs + k) : 0;
-            if (taken) {
-                l.tokens.pop_front();
-                l.offered = false;
-            }
-            if (arrives) {
-                l.tokens.push_back(token);
-                l.seen.push_back(token);
-            }
-        }
+        move_links(c);
         clock_edge(c);
         quiet = moved ? 0 : quiet + 1;
         if (quiet > patience) {
@@ -207,11 +212,15 @@ int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_c
     return result;
 }
 
-// Let `cycles` pass in which no input is offered and no output taken.
+// Let `cycles` pass in which no input is offered and no output taken; links go on, without stalls.
 void dyad_wait(void* handle, uint64_t cycles) {
     Context* c = static_cast<Context*>(handle);
+    const uint32_t none[2 * kLinks + 1] = {};
+    Random random(0);
     for (uint64_t i = 0; i < cycles; i++) {
+        drive_links(c, random, none);
         c->top->eval();
+        move_links(c);
         clock_edge(c);
     }
     c->top->eval();

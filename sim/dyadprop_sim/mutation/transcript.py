@@ -7,17 +7,32 @@ import numpy as np
 
 from dyadprop.formats import Ints
 from dyadprop.network import Network, RawParameters
-from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
+from dyadprop.operations import COUNTER_BITS, SCALE_BITS, STAGE_BITS, STAGE_COUNTERS, Operation
 from dyadprop.plan import Plan
-from dyadprop.rates import FULL_SCALE
+from dyadprop.rates import FULL_SCALE, MIN_SCALE
 from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop_hw.layouts import ControlKind
+from dyadprop_hw.network import control_data_bits
+from dyadprop_sim import arithmetic
 from dyadprop_sim.golden import Model, Trace
-from dyadprop_sim.random_networks import KINDS, draw_words, random_rate
+from dyadprop_sim.random_networks import KINDS, draw_words
 from dyadprop_sim.simulation import Words
 from dyadprop_sim.verilator import NetworkSimulation, pack
 
 STALLS = (0.0, 0.3, 0.7)
+STEPS = ((0.0, 1), (0.3, 2), (0.7, 3), (0.0, 2), (0.0, 2), (0.0, 1))  # stalls, and samples between steps
+STOPPED = 0.999  # rounds to a stall in each cycle
+# Batches of each kind, with and without softmax, whose quotients differ in rare carries.
+BULK = {("realistic", False): 12, ("realistic", True): 40}
+# Commands that must not overtake a sample.
+HELD = (
+    Operation.WORD,
+    Operation.CLEAR,
+    Operation.READ_WEIGHT,
+    Operation.READ_GRADIENT,
+    Operation.WRITE_GRADIENT,
+    Operation.RATE,
+)
 COUNTED = ("activation", "sensitivity", "weight")  # order of a stage's counters
 
 
@@ -112,17 +127,62 @@ class Script:
                 yield from self._clear(what)
             learns = np.ones(len(data.x), dtype=np.int64) if stalls == 0 else self.rng.integers(0, 2, len(data.x))
             seeded = self.rng.integers(0, 2, len(data.x))
+            yield from self._rescale(FULL_SCALE if stalls == 0 else self._draw_scale())
             yield from self._gradients(what, data, learns, seeded)
             yield from self._read_gradients(what)
             yield from self._counters(what)
+            yield from self._links(what)
             self.rtl.stalls = 0.0
+        yield from self._rescale(FULL_SCALE)
         yield from self._clear(kind)
         yield from self._read_gradients(f"{kind}, cleared")
+        self.rtl.stalls = 0.5
         yield from self._strangers(kind)
-        yield from self._hold(kind, data)
-        for stalls, batch_size in zip(STALLS, (1, 2, 3), strict=True):
+        self.rtl.stalls = 0.0
+        yield from self._congested(kind)
+        yield from self._stored_and_read()
+        yield from self._clear(kind)
+        for stage in range(1, self.depth + 1):
+            for operation in HELD if kind in ("uniform", "realistic") else (Operation.WORD,):
+                yield from self._hold(operation, stage, data)
+        for stalls, batch_size in STEPS:
             yield from self._train(f"{kind}, steps of {batch_size} under stalls {stalls}", kind, batch_size, stalls)
         yield from self._clear(f"{kind}, learnt")
+        yield from self._bulk(kind)
+
+    def _rescale(self, scale: int) -> Iterator[Entry]:
+        self._scale = scale
+        yield from self._control(
+            f"scale {scale}",
+            [
+                self.rtl.command(self.depth + 1, Operation.RATE, [scale]),
+                self.rtl.command(self.depth + 1, Operation.COUNTERS),
+            ],
+            [self._reply(self.depth + 1, Operation.COUNTERS, self._modulo(self._counts[-1:]))],
+        )
+
+    def _draw_scale(self) -> int:
+        """Draw a seed's scale; powers of two often, as they leave ties."""
+        if self.rng.random() < 0.5:
+            return 1 << int(self.rng.integers(0, SCALE_BITS))
+        return int(self.rng.integers(1, FULL_SCALE))
+
+    def _bulk(self, kind: str) -> Iterator[Entry]:
+        """Run many samples: rare carries, ties and limits are somewhere among them."""
+        for part in range(BULK.get((kind, self.net.cost == "softmax_cross_entropy"), 4)):
+            data = draw_data(self.net, int(self.rng.integers(1 << 30)), kind, min(40, self.net.max_batch))
+            yield from self._rescale(FULL_SCALE if part % 4 < 2 else self._draw_scale())
+            ones = np.ones(len(data.x), dtype=np.int64)
+            if part % 2:
+                self._params = list(data.params)
+                self.rtl.load(data.params)
+            what = f"{kind}, many, part {part}"
+            yield from self._gradients(what, data, ones, 0 * ones)
+            yield from self._read_gradients(what)
+            yield from self._counters(what)
+            yield from self._links(what)
+            yield from self._clear(what)
+        yield from self._rescale(FULL_SCALE)
 
     def _load(self, params: list[RawParameters], *, interrupted: bool) -> Iterator[Entry]:
         """Load; once after a load that was broken off in the middle, so that the beginning must be found again."""
@@ -136,7 +196,7 @@ class Script:
                 )
             ]
             self.rtl.counters(junk)
-        self._params = params
+        self._params = list(params)
         self.rtl.load(params)
         yield self._status("loaded")
 
@@ -175,27 +235,43 @@ class Script:
             for stream in outputs:
                 yield Entry(f"cycles of {stream}, {what}", cycles[stream] - np.uint64(start), None)
 
-    def _hold(self, kind: str, data: Data) -> Iterator[Entry]:
-        """Look at a sample that waits for its targets; commands that touch parameters must wait with it."""
+    def _hold(self, operation: Operation, stage: int, data: Data) -> Iterator[Entry]:
+        """Let a sample wait for its targets; a command that touches what it needs must wait with it."""
+        what = f"{operation.name} for stage {stage} behind a held sample"
+        shifts = [int(self.rng.integers(0, s.numbers.largest_step_shift(1) + 1)) for s in self.plan.stages]
         part = Data(data.params, data.x[:1], data.targets[:1], data.seeds[:1])
-        learns, seeded = np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        one, zero = np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
         before = self._counts.copy()
-        traces = self._expect(part, learns, seeded)
-        inputs, targets = self._tokens(part, learns, seeded)
+        update = operation is Operation.RATE
+        if update:
+            self.rtl.counters(self._rates(shifts))
+        traces = self._expect(part, one, zero)
+        if update:
+            self._step(shifts)
+        inputs = pack(self.rtl.input_token, value=part.x.ravel(), learn=1, update=int(update))
+        targets = pack(self.rtl.target_token, value=part.targets.ravel(), seed=0)
         got = self.rtl.run({"input": inputs}, {"output": self.net.outputs})
         self.rtl.simulation.wait(40)
-        yield self._status(f"{kind}, waiting for targets")
+        yield self._status(what)
         after, self._counts = self._counts, before
         activations = slice(0, STAGE_COUNTERS * self.depth, STAGE_COUNTERS)
         self._counts[activations] = after[activations]
-        yield from self._counters(f"{kind}, waiting for targets")
+        yield from self._counters(what)
         self._counts = after
-        # These reach every stage long before the targets do; what they change must not change the sample.
-        words = [self.rtl.command(s, Operation.BEGIN) for s in range(1, self.depth + 1)]
-        words += [self.rtl.command(s, Operation.WORD, [1]) for s in range(1, self.depth + 1)]
-        words += [self.rtl.command(s, Operation.BEGIN) for s in range(1, self.depth + 1)]
+
+        # The command reaches its stage long before the targets reach the head.
+        words = [self.rtl.command(stage, Operation.BEGIN)] if operation is not Operation.CLEAR else []
+        value = {Operation.WORD: 1, Operation.WRITE_GRADIENT: -3}.get(operation, 0)
+        words.append(self.rtl.command(stage, operation, [value]))
+        words.append(self.rtl.command(stage, Operation.BEGIN))
         words.append(self.rtl.command(self.depth + 1, Operation.COUNTERS))
-        outputs = {"control_out": 1}
+        answer = []
+        if operation is Operation.READ_WEIGHT:
+            answer.append(self._reply(stage, operation, self._words(self._params[stage - 1])))
+        elif operation is Operation.READ_GRADIENT:
+            answer.append(self._reply(stage, operation, self._words(self._sums[stage - 1])))
+        answer.append(self._reply(self.depth + 1, Operation.COUNTERS, self._modulo(self._counts[-1:])))
+        outputs = {"control_out": sum(words.size for words in answer)}
         if self.net.input_gradient:
             outputs["input_sensitivity"] = self.net.inputs
         more = self.rtl.simulation.run(
@@ -205,36 +281,172 @@ class Script:
             seed=self.seed,
             patience=self.rtl.patience,
         )
-        yield from self._compare(f"{kind}, held", {**more, "output": got["output"]}, part, learns, traces)
-        expected = self._reply(self.depth + 1, Operation.COUNTERS, self._modulo(self._counts[-1:]))
-        yield Entry(f"counter, {kind}, held", more["control_out"], expected)
-        self._params = [_with_first(entry, 1) for entry in self._params]
-        yield from self._read_weights(f"{kind}, changed behind a held sample")
-        yield from self._read_gradients(f"{kind}, held")
-        yield from self._clear(kind)
+        yield from self._compare(what, {**more, "output": got["output"]}, part, one, traces, int(update))
+        yield Entry(f"answers, {what}", more["control_out"], np.concatenate(answer))
+        if operation is Operation.WORD:
+            self._params[stage - 1] = _with_first(self._params[stage - 1], 1)
+        elif operation is Operation.WRITE_GRADIENT:
+            self._sums[stage - 1] = _with_first(self._sums[stage - 1], -3)
+        elif operation is Operation.CLEAR:
+            self._sums[stage - 1] = self._zeros()[stage - 1]
+        yield from self._read_weights(what)
+        yield from self._read_gradients(what)
+        yield from self._clear(what)
+
+    def _burst(self, data: Data) -> Iterator[Entry]:
+        """Fill the sample memories, let targets wait, then let sensitivities pile up before each stage."""
+        capacity = min(stage.samples for stage in self.plan.stages)
+        for pattern in ((1, 0, 1, 1, 0, 0, 1), (1, 1, 1, 1, 1, 1, 1), (0, 1, 0, 1, 1, 1, 0)):
+            what = f"burst of {pattern}"
+            count = min(len(data.x), capacity, len(pattern))
+            part = Data(data.params, *(array[:count] for array in data[1:]))
+            learns = np.array(pattern[:count], dtype=np.int64)
+            seeded = np.zeros(count, dtype=np.int64)
+            traces = self._expect(part, learns, seeded)
+            inputs, targets = self._tokens(part, learns, seeded)
+            # One vector of outputs is sure to come without a target.
+            first = self.rtl.run({"input": inputs}, {"output": self.net.outputs})
+            self.rtl.simulation.wait(60)
+            yield self._status(what)
+            rest = {"output": (count - 1) * self.net.outputs}
+            slow = {f"sensitivity_{l}_in": 0.99 for l in range(1, self.depth + 1)} if self.rtl.ports.links else {}
+            got = self.rtl.simulation.run(
+                {"target": targets}, rest, stalls=slow, seed=self.seed, patience=40 * self.rtl.patience
+            )
+            yield self._status(what)
+            outputs = {"input_sensitivity": int(learns.sum()) * self.net.inputs} if self.net.input_gradient else {}
+            got |= {"input_sensitivity": self.rtl.run({}, outputs)["input_sensitivity"]} if outputs else {}
+            got["output"] = np.concatenate([first["output"], got["output"]])
+            yield from self._compare(what, got, part, learns, traces)
+            yield from self._read_gradients(what)
+            yield from self._counters(what)
+            yield from self._links(what)
+        yield from self._clear("bursts")
+
+    def _shake(self, data: Data) -> Iterator[Entry]:
+        """Change the values that links hold to any bits: no network would send some of them, but all have an answer.
+
+        Must come last: what the model expects of counters and sums is lost.
+        """
+        simulation = self.rtl.simulation
+        down = [(2 * l - 1, *self._link_bits(l, "sensitivity")) for l in range(self.depth, 0, -1)]
+        up = [(2 * l - 2, *self._link_bits(l, "activation")) for l in range(1, self.depth + 1)]
+        for turn in range(6 if self.rtl.ports.links else 0):
+            what = f"flipped, turn {turn}"
+            inputs = pack(self.rtl.input_token, value=data.x[turn % len(data.x)], learn=1, update=0)
+            targets = pack(self.rtl.target_token, value=data.targets[turn % len(data.x)], seed=0)
+            held = {sink: STOPPED for _, sink in self.rtl.ports.links}
+            self._move(held, {"input": inputs, "target": targets[:0]})
+            for link, sink, bits in up + down:
+                if link == down[0][0]:
+                    self._move(held, {"target": targets}, {"output": self.net.outputs})
+                self._move(held)
+                for position in range(simulation.link_held(link)):
+                    simulation.link_flip(link, position, int(self.rng.integers(1 << bits)))
+                del held[sink]
+            self._move(held)
+            yield from self._links(what)
+            for stage, entry in enumerate(self._sums, start=1):
+                words = self._words(entry).size
+                asked = {"control_in": self.rtl.command(stage, Operation.READ_GRADIENT)}
+                yield Entry(
+                    f"gradients, stage {stage}, {what}",
+                    self.rtl.run(asked, {"control_out": words})["control_out"],
+                    None,
+                )
+            if self.net.input_gradient:
+                back = self.rtl.run({}, {"input_sensitivity": self.net.inputs})["input_sensitivity"]
+                yield Entry(f"input sensitivities, {what}", back, None)
+
+    def _link_bits(self, l: int, signal: str) -> tuple[str, int]:
+        activation, sensitivity = self.rtl.link_tokens(l)
+        # The flags of an activation stay: a sample that changes its mind has no answer.
+        bits = activation["value"].width if signal == "activation" else sensitivity.size
+        return f"{signal}_{l}_in", bits
+
+    def _move(
+        self, stalls: dict[str, float], inputs: dict[str, Words] | None = None, outputs: dict[str, int] | None = None
+    ) -> None:
+        """Let some time pass for the links: as long as a few counters take to be read."""
+        asked = np.concatenate([self.rtl.command(self.depth + 1, Operation.COUNTERS)] * 30)
+        self.rtl.simulation.run(
+            {"control_in": asked, **(inputs or {})},
+            {"control_out": asked.size, **(outputs or {})},
+            stalls=stalls,
+            seed=self.seed,
+            patience=self.rtl.patience,
+        )
+
+    def _fill(self, data: Data) -> Iterator[Entry]:
+        """Close each link and the output, and see how many samples and vectors each stage holds."""
+        ones = np.ones(len(data.x), dtype=np.int64)
+        for closed in range(0, self.depth + 1) if self.rtl.ports.links else (0,):
+            what = f"filled behind link {closed}"
+            if closed:
+                self.rtl.simulation.link_capacity(2 * (closed - 1), 1)
+            # Learnt samples stay in the first stage's memory, and no sensitivity comes back yet.
+            count = min(len(data.x), self.plan.stages[0].samples)
+            part = Data(data.params, *(array[:count] for array in data[1:]))
+            learns = ones[:count]
+            traces = self._expect(part, learns, 0 * learns)
+            inputs, targets = self._tokens(part, learns, 0 * learns)
+            self.rtl.run({"input": inputs}, {})
+            self.rtl.simulation.wait(400)
+            yield self._status(what)
+            if closed:
+                self.rtl.simulation.link_capacity(2 * (closed - 1), 0)
+            outputs = {"output": count * self.net.outputs}
+            if self.net.input_gradient:
+                outputs["input_sensitivity"] = count * self.net.inputs
+            got = self.rtl.run({"target": targets}, outputs)
+            yield from self._compare(what, got, part, learns, traces)
+            yield from self._read_gradients(what)
+            yield from self._clear(what)
+
+    def _stored_and_read(self) -> Iterator[Entry]:
+        """Read gradients right behind the word that was stored last."""
+        self._sums = self._draw_residuals([6] * self.depth)
+        self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
+        for stage in range(1, self.depth + 1):
+            value = int(self.rng.integers(-100, 100))
+            self._sums[stage - 1] = _with_first(self._sums[stage - 1], value)
+            commands = [
+                self.rtl.command(stage, Operation.BEGIN),
+                self.rtl.command(stage, Operation.WRITE_GRADIENT, [value]),
+                self.rtl.command(stage, Operation.BEGIN),
+                self.rtl.command(stage, Operation.READ_GRADIENT),
+            ]
+            expected = self._reply(stage, Operation.READ_GRADIENT, self._words(self._sums[stage - 1]))
+            yield from self._control(f"gradients, stage {stage}, just stored", commands, [expected], timed=True)
 
     def _train(self, what: str, kind: str, batch_size: int, stalls: float) -> Iterator[Entry]:
         """Step after each few samples, from any residuals and with any rate; some samples are not learnt from."""
-        rate = random_rate(self.rng, self.net, batch_size)
-        if rate is None:
-            return
+        numbers = [stage.numbers for stage in self.plan.stages]
+        scale = int(self.rng.integers(MIN_SCALE, FULL_SCALE + 1))
+        # As small, as large, and as different shifts as the stages can take: a network's own rate gives some of them.
+        shifts = [int(self.rng.integers(0, n.largest_step_shift(batch_size) + 1)) for n in numbers]
+        if batch_size == 2:
+            shifts = [n.largest_step_shift(batch_size) for n in numbers]
+        elif self.rng.random() < 0.3:
+            shifts = [int(self.rng.integers(0, 3)) for n in numbers]
         data = draw_data(self.net, int(self.rng.integers(1 << 30)), kind, 3 * batch_size)
-        shifts = [stage.numbers.step_shift(rate.exponent) for stage in self.plan.stages]
+        if self.rng.random() < 0.7:
+            data.x[:batch_size] = 0  # then the first step takes what was stored, ties too
         self._sums, self._summed = self._draw_residuals(shifts), 0
         self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
         yield from self._read_gradients(f"{what}, stored")
-        commands = [self.rtl.command(s, Operation.RATE, [shift]) for s, shift in enumerate(shifts, start=1)]
-        commands.append(self.rtl.command(self.depth + 1, Operation.RATE, [rate.scale]))
+        commands = self._rates(shifts)
+        commands.append(self.rtl.command(self.depth + 1, Operation.RATE, [scale]))
         self.rtl.counters(commands)
 
-        model = Model(self.net, self._params)
-        model.load_residuals(self._sums)
         inputs, outputs, sensitivities = [], [], []
         for begin in range(0, len(data.x), batch_size):
             part = slice(begin, begin + batch_size)
+            model = Model(self.net, self._params)
             bystander = model.predict(data.x[:1])
-            trace = model.scaled(rate.scale).textbook(data.x[part], data.targets[part])
-            counts = model.step(trace.gradients, rate.exponent)
+            trace = model.scaled(scale).textbook(data.x[part], data.targets[part])
+            self._add(trace.gradients)
+            self._step(shifts)
             last = np.arange(batch_size) == batch_size - 1
             for x, known, learn, update in (
                 (data.x[:1], bystander, 0, np.zeros(1, dtype=np.int64)),
@@ -245,13 +457,10 @@ class Script:
                 flags["update"] = np.repeat(update, self.net.outputs)
                 outputs.append(pack(self.rtl.output_token, value=known.outputs.ravel(), **flags))
                 self._count(known)
-            for key, count in counts.items():
-                self._counts[STAGE_COUNTERS * key[0] - 1] += count
             if self.net.input_gradient:
                 back = trace.sensitivities[0].ravel()
                 token = self.rtl.input_sensitivity_token
                 sensitivities.append(pack(token, value=back, activation=data.x[part].ravel()))
-        self._params, self._sums = list(model.params), list(model.residuals)
 
         expected = {"output": np.concatenate(outputs)}
         if self.net.input_gradient:
@@ -269,23 +478,56 @@ class Script:
         yield from self._read_weights(what)
         yield from self._read_gradients(what)
         yield from self._counters(what)
+        yield from self._links(what)
         self.rtl.stalls = 0.0
         self.rtl.counters([self.rtl.command(self.depth + 1, Operation.RATE, [FULL_SCALE])])
 
+    def _rates(self, shifts: list[int]) -> list[Words]:
+        return [self.rtl.command(stage, Operation.RATE, [shift]) for stage, shift in enumerate(shifts, start=1)]
+
+    def _add(self, gradients: Sequence[RawParameters]) -> None:
+        self._sums = [
+            RawParameters(a.weight + b.weight, a.bias + b.bias, a.fraction_bits)
+            for a, b in zip(self._sums, gradients, strict=True)
+        ]
+
+    def _step(self, shifts: list[int]) -> None:
+        """Step by what the accumulators hold, each stage with its own shift."""
+        for k, (stage, shift) in enumerate(zip(self.plan.stages, shifts, strict=True)):
+            params, sums, form = self._params[k], self._sums[k], stage.numbers.weight
+            weight = arithmetic.step(params.weight, sums.weight, shift, form)
+            bias = arithmetic.step(params.bias, sums.bias, shift, form)
+            self._params[k] = RawParameters(weight.words, bias.words, params.fraction_bits)
+            self._sums[k] = RawParameters(weight.residual, bias.residual, sums.fraction_bits)
+            limited = np.count_nonzero(weight.saturated) + np.count_nonzero(bias.saturated)
+            self._counts[STAGE_COUNTERS * k + 2] += limited
+
     def _draw_residuals(self, shifts: list[int]) -> list[RawParameters]:
-        """Draw what steps may have left behind: up to half a step."""
+        """Draw what accumulators may hold: what a step leaves, ties, or anything that has room for a few samples."""
         drawn = []
-        for zero, shift in zip(self._zeros(), shifts, strict=True):
-            half = (1 << shift) // 2
-            weight = self.rng.integers(-half, half, zero.weight.shape, dtype=np.int64, endpoint=True)
-            bias = self.rng.integers(-half, half, zero.bias.shape, dtype=np.int64, endpoint=True)
-            drawn.append(RawParameters(weight, bias, zero.fraction_bits))
+        kind = int(self.rng.choice((0, 1, 1, 2)))
+        for stage, zero, shift in zip(self.plan.stages, self._zeros(), shifts, strict=True):
+            n = stage.numbers
+            room = (1 << (n.gradient_bits - 1)) - 1 - (3 << (n.sensitivity.width + n.input.width - 2))
+            limit = min(room, (1 << shift) // 2) if kind == 0 else room
+
+            def draw(shape: tuple[int, ...], limit: int = limit, shift: int = shift, room: int = room) -> Ints:
+                values = self.rng.integers(-limit, limit, shape, dtype=np.int64, endpoint=True)
+                if kind == 1 and shift:
+                    # Ties, and half of them with one more bit far below.
+                    values = np.sign(values) * (((np.abs(values) >> shift) << shift) - (1 << (shift - 1)))
+                    far = self.rng.integers(0, shift, shape, dtype=np.int64)
+                    values = np.clip(values + (self.rng.integers(0, 2, shape, dtype=np.int64) << far), -room, room)
+                return values
+
+            drawn.append(RawParameters(draw(zero.weight.shape), draw(zero.bias.shape), zero.fraction_bits))
         return drawn
 
     def _pipeline(self) -> Iterator[Entry]:
         """Fill the network with more samples than it holds, back to back, then with one slow stream after the other."""
-        data = draw_data(self.net, self.seed + 1000, "uniform", min(12, self.net.max_batch))
-        self._params = data.params
+        count = 4 + max(stage.samples for stage in self.plan.stages)
+        data = draw_data(self.net, self.seed + 1000, "uniform", min(count, self.net.max_batch))
+        self._params = list(data.params)
         self.rtl.load(data.params)
         ones = np.ones(len(data.x), dtype=np.int64)
         yield from self._gradients("pipeline", data, ones, 0 * ones)
@@ -297,6 +539,8 @@ class Script:
             "slow input": {"input": 0.9},
             "slow input sensitivity": {"input_sensitivity": 0.97},
         }
+        for ends in self.rtl.ports.links:
+            slow |= {f"slow {end}": {end: 0.97} for end in ends}
         for what, stalls in slow.items():
             traces = self._expect(data, ones, 0 * ones)
             inputs, targets = self._tokens(data, ones, 0 * ones)
@@ -309,8 +553,11 @@ class Script:
             yield from self._compare(what, got, data, ones, traces)
             yield from self._read_gradients(what)
             yield from self._clear(what)
+        yield from self._burst(data)
+        yield from self._fill(data)
         # Nothing is left over: one more batch gives just its own words.
         yield from self._predict("at the end", data)
+        yield from self._shake(data)
 
     # -- tokens, expectations, comparisons ----------------------------------------------------------------------------
 
@@ -332,10 +579,7 @@ class Script:
             if learns[k]:
                 given = (data.seeds if seeded[k] else data.targets)[k : k + 1]
                 trace = model.textbook(x, given, seeds=bool(seeded[k]))
-                self._sums = [
-                    RawParameters(a.weight + b.weight, a.bias + b.bias, a.fraction_bits)
-                    for a, b in zip(self._sums, trace.gradients, strict=True)
-                ]
+                self._add(trace.gradients)
                 self._summed += 1
             else:
                 trace = model.predict(x)
@@ -344,10 +588,16 @@ class Script:
         return traces
 
     def _compare(
-        self, what: str, got: dict[str, Words], data: Data, learns: Ints, traces: Sequence[Trace]
+        self,
+        what: str,
+        got: dict[str, Words],
+        data: Data,
+        learns: Ints,
+        traces: Sequence[Trace],
+        update: int = 0,
     ) -> Iterator[Entry]:
         outputs = np.concatenate([trace.outputs.ravel() for trace in traces])
-        expected = pack(self.rtl.output_token, value=outputs, learn=np.repeat(learns, self.net.outputs), update=0)
+        expected = pack(self.rtl.output_token, value=outputs, learn=np.repeat(learns, self.net.outputs), update=update)
         yield Entry(f"outputs, {what}", got["output"], expected)
         if self.net.input_gradient:
             taught = [k for k in range(len(data.x)) if learns[k]]
@@ -387,7 +637,7 @@ class Script:
 
     def _read(self, what: str, operation: Operation, params: list[RawParameters], *, timed: bool) -> Iterator[Entry]:
         for stage, entry in enumerate(params, start=1):
-            words = np.hstack([entry.weight, entry.bias[:, None]]).ravel()
+            words = self._words(entry)
             command = self.rtl.command(stage, operation)
             yield from self._control(
                 f"{what}, stage {stage}", [command], [self._reply(stage, operation, words)], timed=timed
@@ -417,9 +667,40 @@ class Script:
         """Send what nobody knows: dropped by the cost head that it names, passed on where no stage has that number."""
         known = (Operation.COUNTERS, Operation.RATE)
         commands = [self.rtl.command(self.depth + 1, code, [-5]) for code in Operation if code not in known]
-        passed = [self.rtl.command(stage, Operation.WORD, [-7]) for stage in (0, self.depth + 2, 127)]
-        passed.append(self._reply(1, Operation.READ_GRADIENT, [-9]))
+        bits = control_data_bits(self.plan)
+        data = self.rng.integers(-(1 << bits - 1), 1 << bits - 1, 40, dtype=np.int64)
+        numbers = [0, *range(self.depth + 2, 1 << STAGE_BITS)]
+        passed = [self.rtl.command(stage, Operation(stage % 8), data[stage % 40 :][:1]) for stage in numbers]
+        for stage in range(self.depth + 2):
+            passed += [self._reply(stage, code, data[20 + stage : 24 + stage]) for code in Operation]
         yield from self._control(f"strangers, {what}", [*commands, *passed], passed)
+
+    @staticmethod
+    def _words(entry: RawParameters) -> Ints:
+        return np.hstack([entry.weight, entry.bias[:, None]]).ravel()
+
+    def _links(self, what: str) -> Iterator[Entry]:
+        """Give all tokens that have passed the links between the stages."""
+        for link, (source, _) in enumerate(self.rtl.ports.links):
+            yield Entry(f"tokens of {source}, {what}", self.rtl.simulation.link_seen(link), None)
+
+    def _congested(self, kind: str) -> Iterator[Entry]:
+        """Ask for one read-out behind the other at a chain that hardly moves."""
+        for stage, (params, sums) in enumerate(zip(self._params, self._sums, strict=True), start=1):
+            commands, expected = [], []
+            for _ in range(4):
+                for operation, entry in ((Operation.READ_WEIGHT, params), (Operation.READ_GRADIENT, sums)):
+                    commands.append(self.rtl.command(stage, operation))
+                    expected.append(self._reply(stage, operation, self._words(entry)))
+            answer = np.concatenate(expected)
+            got = self.rtl.simulation.run(
+                {"control_in": np.concatenate(commands)},
+                {"control_out": answer.size},
+                stalls={"control_out": 0.9},
+                seed=self.seed,
+                patience=self.rtl.patience,
+            )
+            yield Entry(f"answers under congestion, stage {stage}, {kind}", got["control_out"], answer)
 
     def _status(self, what: str) -> Entry:
         return Entry(f"status, {what}", np.array(self.rtl.simulation.status(), dtype=np.uint64), None)
