@@ -510,3 +510,24 @@ def test_softmax_of_two_logits_over_all_differences():
     assert (np.diff(p[:, 1]) <= 0).all()
     assert p[0].tolist() == [8192, 8192]
     assert len(d) == 20480
+
+
+# -- what only mutants of this model would do -------------------------------------------------------------------------
+
+
+def test_a_huge_pre_activation_with_few_fraction_bits_reaches_the_end_of_the_table() -> None:
+    # Shifted left by 17 without a limit, 2**47 would leave 64 bits.
+    acc = np.array([1 << 47, -(1 << 47), 1 << 46, 0], dtype=np.int64)
+    got = arithmetic.look_up(acc, 0, "tanh", 17)
+    top = (1 << 17) - 1
+    assert got.tolist() == [top, -top, top, 0]
+
+
+def test_sums_beyond_53_bits_are_exact() -> None:
+    terms = (1 << 19) + 2
+    a = np.full((1, terms), -(1 << 17), dtype=np.int64)
+    b = np.full((terms, 1), -(1 << 17), dtype=np.int64)
+    a[0, 0] = b[0, 0] = 1
+    expected = (terms - 1) * (1 << 34) + 1
+    assert expected > 1 << 53
+    assert int(arithmetic.matmul(a, b, 18, 18)[0, 0]) == expected
