@@ -59,8 +59,9 @@ def main() -> int:
     survivors = [diff for diff in alive if not any(line in diff for line in EQUIVALENT)]
     for diff in survivors:
         print("survivor:\n" + "\n".join(line for line in diff.splitlines() if line[:1] in "+-@"))
+    listed = len(alive) - len(survivors)
     print(
-        f"{len(tested) - len(alive)} of {len(tested)} mutants found, {len(alive) - len(survivors)} listed as equivalent, "
+        f"{len(tested) - len(alive)} of {len(tested)} mutants found, {listed} listed as equivalent, "
         f"{len(survivors)} survive"
     )
     return 1 if survivors or not tested else 0
