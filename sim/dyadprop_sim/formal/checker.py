@@ -1,5 +1,6 @@
 """Run the model checker: SymbiYosys with an SMT solver, both from PyPI."""
 
+import os
 import re
 import shutil
 import sys
@@ -72,7 +73,9 @@ def check(name: str, make: Callable[[], Elaboratable], depth: int, folder: Path)
     ]  # fmt: skip
     log = work / "build.log"
     try:
-        run_tool(work, command)
+        # The solver is started by smtbmc, which looks for it on PATH; a venv that is not active is not there.
+        paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+        run_tool(work, command, env={"PATH": os.pathsep.join(paths)})
     except BuildError:
         text = log.read_text(errors="replace")
         if "DONE (FAIL" not in text:
