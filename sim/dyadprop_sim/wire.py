@@ -19,7 +19,7 @@ PINS = Ports(inputs=(), outputs=(), wire=True, pins=("rx", "tx"))
 BITS_A_BYTE = 10  # 8N1: start, eight, stop
 FRACTION = 1 << 16  # of a clock cycle, in which wire.cpp counts
 PAUSE = 64  # cycles without a byte after which those that came are handed over
-CHUNK = 20_000  # cycles in one go: a host that sends more meanwhile is heard so late at most
+CHUNK = 1000  # cycles in one go: a host that sends more meanwhile is heard so late at most
 ROOM = 4096  # bytes taken in one go
 
 
