@@ -2,14 +2,24 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from dyadprop.baud import bit_period
 from dyadprop.plan import Plan
 from dyadprop.protocol import MAX_PERIOD
+from dyadprop_hw.bridge import Bridge
 from dyadprop_hw.layouts import StageStatus
+from dyadprop_hw.line_rate import LineRate
+from dyadprop_hw.link_registers import LinkRegisters
+from dyadprop_hw.network import DyadNetwork, control_data_bits, network_ports
+from dyadprop_hw.session import Session
+from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.uart import UartReceiver, UartTransmitter
+
+RECEIVE_BYTES = 15
+"""Room in front of the packet decoder: it never waits for long, a commit apart."""
 
 
 class Core(wiring.Component):
@@ -69,8 +79,50 @@ class Core(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Not yet."""
-        return Module()
+        """Session, bridge, network."""
+        m = Module()
+        m.submodules.session = session = Session()
+        bridge = Bridge(self.plan, self.identity)
+        network = DyadNetwork(self.plan)
+        # A session that begins finds both as after power-on, the network's memories apart.
+        m.submodules.bridge = ResetInserter(session.restart)(bridge)
+        m.submodules.network = ResetInserter(session.restart)(network)
+        m.submodules.registers = registers = LinkRegisters()
+        m.submodules.rate = rate = LineRate(self.initial_period, self.clock)
+
+        connect_stream(m, wiring.flipped(self.rx), session.rx)
+        connect_stream(m, session.tx, wiring.flipped(self.tx))
+        connect_stream(m, session.received, bridge.received)
+        connect_stream(m, bridge.messages, session.messages)
+        for name, member in network_ports(self.plan.net, control_data_bits(self.plan)).items():
+            outer, inner = getattr(bridge, name), getattr(network, name)
+            connect_stream(m, *((outer, inner) if member.flow == In else (inner, outer)))
+        m.d.comb += [
+            session.committing.eq(bridge.committing),
+            bridge.period.eq(rate.period),
+            rate.wanted.eq(bridge.wanted_period),
+            rate.change.eq(bridge.change_period),
+            rate.keep.eq(bridge.keep_period),
+            rate.cancel.eq(session.restart),
+            rate.quiet.eq(session.all_sent & ~self.line_busy),
+            self.period.eq(rate.period),
+            bridge.register_value.eq(registers.value),
+            registers.index.eq(bridge.register_index),
+            registers.arm.eq(bridge.arm),
+            registers.first_gradient.eq(bridge.first_gradient),
+            registers.first_input.eq(network.input.valid & network.input.ready),
+            registers.last_output.eq(network.output.valid & network.output.ready),
+            registers.bad_packet.eq(session.bad),
+            registers.unexpected_packet.eq(session.unexpected),
+            registers.foreign_packet.eq(session.foreign),
+            registers.overflow.eq(self.overflow),
+            registers.framing_error.eq(self.framing_error),
+            registers.refusal.eq(bridge.refused),
+            registers.session.eq(session.restart),
+            registers.self_test.eq(self.self_test),
+        ]
+        m.d.comb += [port.eq(status) for port, status in zip(self.status, network.status, strict=True)]
+        return m
 
 
 class Chip(wiring.Component):
@@ -98,5 +150,24 @@ class Chip(wiring.Component):
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "self_test": In(32)})
 
     def elaborate(self, platform: object) -> Module:
-        """Not yet."""
-        return Module()
+        """Put the line in front."""
+        m = Module()
+        m.submodules.core = core = self.core
+        m.submodules.receiver = receiver = UartReceiver()
+        m.submodules.transmitter = transmitter = UartTransmitter()
+        m.submodules.queue = queue = Queue(8, RECEIVE_BYTES)
+        connect_stream(m, queue.o, core.rx)
+        connect_stream(m, core.tx, transmitter.bytes)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            receiver.period.eq(core.period),
+            queue.i.valid.eq(receiver.arrived),
+            queue.i.payload.eq(receiver.byte),
+            core.overflow.eq(receiver.arrived & ~queue.i.ready),
+            core.framing_error.eq(receiver.framing_error),
+            transmitter.period.eq(core.period),
+            core.line_busy.eq(transmitter.busy),
+            core.self_test.eq(self.self_test),
+            self.tx.eq(transmitter.tx),
+        ]
+        return m
