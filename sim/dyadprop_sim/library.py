@@ -29,7 +29,17 @@ STALE_BUILD = 24 * 3600  # seconds
 STALE_LIBRARY = 30 * 24 * 3600
 # The modules that decide a design; a test holds them against what the gateware imports. None: all of the package.
 DESIGN_SOURCES: dict[str, tuple[str, ...] | None] = {
-    "dyadprop": ("formats.py", "network.py", "operations.py", "plan.py", "tables.py", "timing.py", "widths.py"),
+    "dyadprop": (
+        "baud.py",
+        "formats.py",
+        "network.py",
+        "operations.py",
+        "plan.py",
+        "protocol.py",
+        "tables.py",
+        "timing.py",
+        "widths.py",
+    ),
     "dyadprop_hw": None,
     "dyadprop_sim": ("harness.cpp", "library.py", "open_network.py", "wire.cpp"),
 }
