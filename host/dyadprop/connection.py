@@ -190,4 +190,3 @@ def find_boards(addresses: Sequence[str] | None = None, rates: Sequence[int] = R
             found = Candidate(address, found.identity, found.link.round_trip)
         listing.append(found)
     return listing
-

@@ -95,7 +95,7 @@ class Link:
     -----
     One thread: whoever waits for answers writes what the window allows and reads what came. Numbers of packets are
     counted on without an end here and cut to 16 bits on the wire. What a device sends can make the link hold no more
-    than one packet and one answer of the expected length.
+    than its 16 packets and the answers that are awaited.
     """
 
     def __init__(self, port: Port, *, timeout: float, counters: LinkCounters | None = None) -> None:
@@ -119,6 +119,8 @@ class Link:
         self._limit = sequence + min(credit, RECEIVE_SLOTS)
         self._expected = acknowledge
         self._told = acknowledge  # what the device has heard of the packets taken
+        self._ahead: dict[int, bytes] = {}  # packets behind a missing one
+        self._sent = acknowledge  # the device's next new packet, as far as is known
         self._went_back = (-1, 0.0)
         self._asked_again = (-1, 0.0)
         self._polled = False
@@ -220,11 +222,7 @@ class Link:
             self.counters.receive_seconds += time.perf_counter() - start
             now = clock()
             if now >= self._poll_at and not conversation.done:
-                self._write(self._short(Packet.POLL))
-                self._told = self._expected
-                self._polled = True
-                self._interval = min(2 * self._interval, max(_LONGEST_WAIT, 4 * self.round_trip))
-                self._poll_at = now + self._interval
+                self._poll(now)
         return True
 
     def _send(self, now: float) -> None:
@@ -243,9 +241,7 @@ class Link:
             else:
                 break
             packets.append(
-                encode(
-                    Frame(Packet.DATA, self._session, self._next % _WRAP, self._expected % _WRAP, payload=payload)
-                )
+                encode(Frame(Packet.DATA, self._session, self._next % _WRAP, self._expected % _WRAP, payload=payload))
             )
             self._next += 1
         if packets:
@@ -255,6 +251,18 @@ class Link:
         if packets:
             self._told = self._expected
             self._write(b"".join(packets))
+
+    def _poll(self, now: float) -> None:
+        """Ask what has become of it all; less and less often while the answer is: nothing."""
+        longer = min(2 * self._interval, max(_LONGEST_WAIT, 4 * self.round_trip))
+        if self._sent > self._expected:
+            self._ask_again(now)
+        else:
+            self._write(self._short(Packet.POLL))
+            self._told = self._expected
+        self._polled = True
+        self._interval = longer
+        self._poll_at = now + longer
 
     def _cut(self) -> bytes:
         """Take the payload of a new packet from what is to be sent."""
@@ -286,15 +294,9 @@ class Link:
         self._acknowledged(frame, now)
         number = _near(frame.sequence, self._expected)
         if frame.kind == Packet.DATA:
-            if number == self._expected:
-                self._expected += 1
-                self._progress(now)
-                assert self._conversation is not None
-                self._conversation.feed(frame.payload)
-            elif number > self._expected:
-                self._ask_again(now)
-            return
-        if frame.kind == Packet.GAP:
+            self._data(number, frame.payload, now)
+            number += 1
+        elif frame.kind == Packet.GAP:
             base, since = self._went_back
             # Each packet behind the missing one makes such an answer: one of them counts.
             if base != self._base or now >= since + self._wait():
@@ -302,8 +304,22 @@ class Link:
         elif self._polled:
             self._polled = False
             self._go_back(now)  # what it does not acknowledge now is lost: it went out before POLL
-        if number > self._expected:
-            self._ask_again(now)
+        if self._expected < number <= self._expected + SEND_SLOTS:
+            self._sent = max(self._sent, number)
+            asked, since = self._asked_again
+            if asked != self._expected or now >= since + self._wait():
+                self._ask_again(now)
+
+    def _data(self, number: int, payload: bytes, now: float) -> None:
+        if not self._expected <= number < self._expected + SEND_SLOTS or number in self._ahead:
+            return
+        self._ahead[number] = payload
+        self._progress(now)
+        assert self._conversation is not None
+        while self._expected in self._ahead:
+            payload = self._ahead.pop(self._expected)
+            self._expected += 1
+            self._conversation.feed(payload)
 
     def _acknowledged(self, frame: Frame, now: float) -> None:
         base = _near(frame.acknowledge, self._base)
@@ -338,13 +354,12 @@ class Link:
         self.payload = max(self.payload // 2, MIN_PAYLOAD)
 
     def _ask_again(self, now: float) -> None:
-        number, since = self._asked_again
-        if number == self._expected and now < since + self._wait():
-            return
+        """Ask for all from the missing packet on; that is a POLL too."""
         self._asked_again = (self._expected, now)
         self.counters.retries += 1
         self._told = self._expected
         self._write(self._short(Packet.RESEND))
+        self._rest(now)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

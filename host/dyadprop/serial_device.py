@@ -23,19 +23,16 @@ from dyadprop.errors import (
     ProtocolError,
     RangeError,
 )
-from dyadprop.formats import Ints, Q
+from dyadprop.formats import Ints
 from dyadprop.journal import Journal, Lesson
 from dyadprop.link import LinkCounters, SessionLost
-from dyadprop.messages import MAX_BODY, Bodies, Flight, message, pack_words
+from dyadprop.messages import MAX_BODY, Bodies, Flight, pack_words
 from dyadprop.network import Network, RawParameters, check_same_network
 from dyadprop.operations import COUNTER_BITS, SCALE_BITS, STAGE_COUNTERS, Operation
 from dyadprop.plan import plan_network
 from dyadprop.ports import SerialPort
 from dyadprop.protocol import (
-    CONTROL_BYTES,
-    COUNTER_BYTES,
     MAX_PERIOD,
-    MESSAGE_HEADER,
     MIN_PERIOD,
     PERIOD_FRACTION_BITS,
     REGISTER_BYTES,
@@ -46,7 +43,7 @@ from dyadprop.protocol import (
     WireSizes,
 )
 from dyadprop.results import WireStats
-from dyadprop.widths import stage_numbers, target_format
+from dyadprop.widths import stage_numbers
 from dyadprop.words import Counts, Part, WordDevice
 
 TIMEOUT = 5.0
@@ -178,7 +175,9 @@ class SerialDevice(WordDevice):
         """Check who answers, set the rate, and learn where the counters stand."""
         self._connection.link.counters = self._link_counters
         identity, where = self._connection.identity, self._connection.address
-        check_same_network(f"device on {where} (board {identity.board or 'without a name'})", identity.network, self.net)
+        check_same_network(
+            f"device on {where} (board {identity.board or 'without a name'})", identity.network, self.net
+        )
         if self._board not in ("", identity.board):
             raise NetworkMismatch(f"device on {where} is board {identity.board!r}; asked for is {self._board!r}")
         if self._baud and self._baud != (self._connection.link.port.baud or identity.baud):
@@ -297,7 +296,9 @@ class SerialDevice(WordDevice):
                 self._set_port(rate)
                 if link.talk([], test, max(TRIAL_SECONDS, 4 * link.round_trip)):
                     if rate != wanted:
-                        _log.warning("device on %s does not work at %d baud; it stays at %d", link.port.name, wanted, rate)
+                        _log.warning(
+                            "device on %s does not work at %d baud; it stays at %d", link.port.name, wanted, rate
+                        )
                     return
             if link.port.clock() >= end:
                 raise SessionLost(f"device on {link.port.name} was lost while it changed to {wanted} baud")

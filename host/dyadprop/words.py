@@ -127,7 +127,7 @@ class WordDevice(Device):
     def _write_residuals(self, residuals: list[RawParameters]) -> None:
         """Put sums into the accumulators."""
 
-    def _begin_call(self) -> None:  # noqa: B027 - most have nothing to note
+    def _begin_call(self) -> None:
         """Note that a call begins: what `_wire` gives is counted from here."""
 
     def _wire(self) -> tuple[int, int, WireStats]:
