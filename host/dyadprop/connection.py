@@ -147,7 +147,9 @@ def look(address: str, rates: Sequence[int], *, timeout: float) -> Candidate | C
 
 
 def find_board(net: Network, board: str, rates: Sequence[int], *, timeout: float) -> Connection:
-    """Look for the board that was built for a network, on all ports.
+    """Look for the board that was built for a network, on all USB adapters.
+
+    What hangs on another port, often the system's own console, must be named.
 
     Parameters
     ----------
@@ -166,7 +168,7 @@ def find_board(net: Network, board: str, rates: Sequence[int], *, timeout: float
         If there are devices, but none fits.
     """
     seen = []
-    for address in port_names():
+    for address in port_names(usb=True):
         found = look(address, rates, timeout=timeout)
         if isinstance(found, Connection):
             if found.identity.network == net.hash and board in ("", found.identity.board):
@@ -177,13 +179,17 @@ def find_board(net: Network, board: str, rates: Sequence[int], *, timeout: float
     listing = "; ".join(entry.describe() for entry in seen)
     if any(isinstance(entry, Connection) for entry in seen):
         raise NetworkMismatch(f"no {wanted} was found ({net!r}); found are {listing}")
-    raise DeviceLost(f"no {wanted} was found; {f'looked at {listing}' if seen else 'there are no serial ports'}")
+    others = ", ".join(name for name in port_names() if name not in {entry.address for entry in seen})
+    raise DeviceLost(
+        f"no {wanted} was found; {f'looked at {listing}' if seen else 'there is no USB serial adapter'}"
+        f"{f'; not looked at: {others}' if others else ''}"
+    )
 
 
 def find_boards(addresses: Sequence[str] | None = None, rates: Sequence[int] = RATES) -> list[Candidate]:
-    """List ports and who is there; on all ports, or some."""
+    """List ports and who is there; of all USB adapters, or at some addresses."""
     listing = []
-    for address in port_names() if addresses is None else addresses:
+    for address in port_names(usb=True) if addresses is None else addresses:
         found = look(address, rates, timeout=GLANCE)
         if isinstance(found, Connection):
             found.link.port.close()

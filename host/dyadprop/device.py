@@ -149,9 +149,9 @@ class Device(ABC):
 
     Notes
     -----
-    One lock a device: threads take turns, in the order in which they came. A call that fails at the door (`ShapeError`, `RangeError`), or that the
-    backing turns down (`Refused`, a RangeError too), has done nothing. A call that fails inside in any other way leaves
-    the device *unusable*, and each later call says so in a `DeviceLost`.
+    One lock a device: threads take turns, in the order in which they came. A call that fails at the door
+    (`ShapeError`, `RangeError`), or that the backing turns down (`Refused`, a RangeError too), has done nothing. A call
+    that fails inside in any other way leaves the device *unusable*, and each later call says so in a `DeviceLost`.
     """
 
     kind = "device"

@@ -10,7 +10,7 @@ from dyadprop.protocol import CHECK_BYTES, HEADER, MAX_PACKET, MAX_PAYLOAD, Pack
 _DELIMITER = b"\0"
 _MIN_PACKET = HEADER.size + CHECK_BYTES
 _MAX_ENCODED = MAX_PACKET + 1  # one COBS block
-_PAYLOADS = {
+_PAYLOADS: dict[int, range] = {
     **dict.fromkeys(Packet, range(1)),
     Packet.DATA: range(1, MAX_PAYLOAD + 1),
     Packet.OPEN: range(1, 2),
@@ -90,5 +90,8 @@ def _decode(piece: bytes) -> Frame | None:
     body = packet[:-CHECK_BYTES]
     if zlib.crc32(body) != int.from_bytes(packet[-CHECK_BYTES:], "little"):
         return None
-    frame = Frame(*HEADER.unpack_from(body), body[HEADER.size :])
-    return frame if len(frame.payload) in _PAYLOADS.get(frame.kind, _ANY) else None  # type: ignore[call-overload]
+    kind, session, sequence, acknowledge, credit = HEADER.unpack_from(body)
+    payload = body[HEADER.size :]
+    if len(payload) not in _PAYLOADS.get(kind, _ANY):
+        return None
+    return Frame(kind, session, sequence, acknowledge, credit, payload)

@@ -172,13 +172,13 @@ class SerialPort:
             raise DeviceLost(f"port {self.name} was lost: {_one_line(error)}") from error
 
 
-def port_names() -> list[str]:
-    """Give the names of the serial ports that the system has, USB adapters first."""
+def port_names(*, usb: bool = False) -> list[str]:
+    """Give the names of the serial ports that the system has; of USB adapters only, where asked."""
     try:
         found = list(list_ports.comports())
     except (OSError, TypeError, ValueError):  # a system that hides what it has
         return []
-    return [port.device for port in sorted(found, key=lambda port: (port.vid is None, port.device))]
+    return sorted(port.device for port in found if port.vid is not None or not usb)
 
 
 def _waitable(port: Any) -> bool:

@@ -267,9 +267,10 @@ class SerialDevice(WordDevice):
         period = round(identity.clock * (1 << PERIOD_FRACTION_BITS) / wanted)
         got = identity.clock * (1 << PERIOD_FRACTION_BITS) / max(period, 1)
         if not MIN_PERIOD <= period <= MAX_PERIOD or abs(got / wanted - 1) > _RATE_TOLERANCE:
+            fastest = identity.clock / (MIN_PERIOD >> PERIOD_FRACTION_BITS)
             raise RangeError(
-                f"option baud of device {self.kind} is {wanted}; board {identity.board} at {identity.clock:g} Hz can "
-                f"take up to {identity.clock / (MIN_PERIOD >> PERIOD_FRACTION_BITS):.0f}, and this one only as {got:.0f}"
+                f"option baud of device {self.kind} is {wanted}; board {identity.board} at {identity.clock:g} Hz takes "
+                f"up to {fastest:.0f}, and of this one it makes {got:.0f}"
             )
         body = period.to_bytes(2, "little")
         flight = Flight()
@@ -621,6 +622,7 @@ def _number(name: str, value: Any, kind: type, low: float, high: float) -> float
         number = None
     if number is None or not math.isfinite(number) or not low <= number <= high or isinstance(value, bool):
         raise RangeError(
-            f"option {name} of device {SerialDevice.kind} is {value!r}; allowed are {kind.__name__} from {low} to {high}"
+            f"option {name} of device {SerialDevice.kind} is {value!r}; allowed are {kind.__name__} from {low:g} to "
+            f"{high:g}"
         )
     return float(number)
