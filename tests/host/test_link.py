@@ -211,7 +211,8 @@ class Hostile:
 
     def __init__(self, make) -> None:
         self.name, self.baud, self.now, self.reads = "hostile", 1_000_000, 0.0, 0
-        self.make, self.coming, self.opening = make, b"", None
+        self.make, self.coming = make, b""
+        self.opening = Frame(0, 0, 0, 0)
 
     def write(self, data: bytes) -> None:
         for frame in Decoder().feed(data):

@@ -91,7 +91,11 @@ def test_what_is_no_answer(stream, sentence):
     flight.expect(Answer.OUTPUT, 3, 2)
     replies(flight)
     flight.feed(message(Answer.OUTPUT, b"abc"))
-    feed_slowly = lambda: [flight.feed(bytes([byte])) for byte in stream]  # noqa: E731
+
+    def feed_slowly() -> None:
+        for byte in stream:
+            flight.feed(bytes([byte]))
+
     with pytest.raises(ProtocolError, match=f"^{sentence}"):
         feed_slowly()
 

@@ -48,14 +48,16 @@ def over(wire: Wire, net: dp.Network = NET, **options: Any) -> SerialDevice:
 
 def words(value: Any) -> list[np.ndarray]:
     """Give all integers of a result or a checkpoint."""
+    found: list[np.ndarray]
     if isinstance(value, dp.Checkpoint):
         return [np.asarray(a) for e in [*value.parameters, *value.residuals] for a in e[:2]]
     if isinstance(value, list):
         return [a for entry in value for a in entry[:2]]
-    found = [value.raw.outputs]
+    raw: Any = value.raw
+    found = [raw.outputs]
     if isinstance(value, dp.Result):
-        found += [a for entry in value.raw.gradients for a in entry[:2]]
-        found += [] if value.raw.inputs is None else [value.raw.inputs]
+        found += [a for entry in raw.gradients for a in entry[:2]]
+        found += [] if raw.inputs is None else [raw.inputs]
     return found
 
 
@@ -487,7 +489,7 @@ def test_a_word_with_too_many_bits():
     def wrong(kind, body=b""):
         return answer(kind, b"\0\x40" * 2 if kind == 0xB0 else body)
 
-    chip._answer = wrong
+    chip._answer = wrong  # type: ignore[method-assign]
     with pytest.raises(ProtocolError, match=r"^device sent OUTPUT with words from 0 to 16384; they have 10 bits$"):
         device.predict(np.zeros((1, 2)))
 
@@ -496,7 +498,7 @@ def test_weights_that_were_stored_wrong():
     chip = ChipModel(NET)
     device = over(Wire(chip))
     weights = chip._weight_bytes
-    chip._weight_bytes = lambda stage: weights(stage)[:-1] + b"\x55"
+    chip._weight_bytes = lambda stage: weights(stage)[:-1] + b"\x55"  # type: ignore[method-assign]
     with pytest.raises(
         ProtocolError, match=r"^weights of stage 1 on wire have check sum 0x[0-9a-f]{8} after they were"
     ):
