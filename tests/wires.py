@@ -70,11 +70,13 @@ class Wire:
     seed: int = 0
     rate: int = 1_000_000
     name: str = "wire"
+    pieces: bool = True  # whether reads give pieces of any size
     now: float = 0.0
     events: list[tuple[int, Callable[[Wire], None]]] = field(default_factory=list)
     written: int = 0
     most_unread: int = 0
     cut_off: bool = False
+    returns: float = float("inf")  # when it can be opened again
     opened: int = 0
 
     def __post_init__(self) -> None:
@@ -85,6 +87,7 @@ class Wire:
 
     def open(self, address: str, baud: int) -> Wire:
         """Stand in for `SerialPort`."""
+        self.cut_off = self.cut_off and self.now < self.returns
         if self.cut_off:
             raise DeviceLost(f"port {address} cannot be opened: it is gone")
         self.rate = baud
@@ -131,7 +134,9 @@ class Wire:
         if not self._coming:
             self.now += max(seconds, 1e-6)
             self._coming, self._late["in"] = self._late["in"], b""
-        size = len(self._coming) if self.rng.random() < 0.5 else int(self.rng.integers(0, len(self._coming) + 1))
+        size = len(self._coming)
+        if self.pieces and self.rng.random() < 0.5:
+            size = int(self.rng.integers(0, size + 1))
         data, self._coming = self._coming[:size], self._coming[size:]
         self.now += len(data) * BITS / self.rate
         return data

@@ -138,15 +138,17 @@ def reconnect(address: str, link: Link, rates: Sequence[int], *, seconds: float)
             raise DeviceTimeout(f"no device answered on {port.name}{tried} within {seconds:g} s")
 
 
-def look(address: str, rates: Sequence[int], *, timeout: float) -> Candidate | Connection:
+def look(address: str, rates: Sequence[int], *, timeout: float, opener: Opener = SerialPort) -> Candidate | Connection:
     """Look who is at an address, quickly; say why nobody is."""
     try:
-        return connect(address, rates, timeout=timeout, seconds=GLANCE)
+        return connect(address, rates, timeout=timeout, seconds=GLANCE, opener=opener)
     except DyadpropError as error:
         return Candidate(address, None, reason=str(error))
 
 
-def find_board(net: Network, board: str, rates: Sequence[int], *, timeout: float) -> Connection:
+def find_board(
+    net: Network, board: str, rates: Sequence[int], *, timeout: float, opener: Opener = SerialPort
+) -> Connection:
     """Look for the board that was built for a network, on all USB adapters.
 
     What hangs on another port, often the system's own console, must be named.
@@ -159,6 +161,7 @@ def find_board(net: Network, board: str, rates: Sequence[int], *, timeout: float
     rates : sequence of int
     timeout : float
         Of the link.
+    opener : callable
 
     Raises
     ------
@@ -169,7 +172,7 @@ def find_board(net: Network, board: str, rates: Sequence[int], *, timeout: float
     """
     seen = []
     for address in port_names(usb=True):
-        found = look(address, rates, timeout=timeout)
+        found = look(address, rates, timeout=timeout, opener=opener)
         if isinstance(found, Connection):
             if found.identity.network == net.hash and board in ("", found.identity.board):
                 return found

@@ -31,6 +31,10 @@ class SessionLost(Exception):
     """The session is over: the device was reset, or the port is gone. For the driver, which begins another one."""
 
 
+class Silence(DeviceTimeout):
+    """Nothing at all has come: the device may be off, or speak at another rate."""
+
+
 class Conversation(Protocol):
     """What is said in a session: takes the answers as they come.
 
@@ -125,6 +129,7 @@ class Link:
         self._asked_again = (-1, 0.0)
         self._polled = False
         self._timed: tuple[int, float] | None = None
+        self._asked = False  # whether there was a POLL since
         self._arrived = 0
         self._interval = 0.0
         self._poll_at = 0.0
@@ -152,14 +157,15 @@ class Link:
         opening = b"\0" + encode(Frame(Packet.OPEN, session, sequence, acknowledge, 0, bytes([VERSION])))
         port, clock = self.port, self.port.clock
         start = clock()
-        again, wait, tries = start, _FIRST_WAIT, 0
+        tried, again, wait, tries = start, start, _FIRST_WAIT, 0
         while True:
             now = clock()
             if now >= start + seconds:
                 raise DeviceTimeout(f"no device answered on {port.name} within {seconds:g} s")
             if now >= again:
                 self._write(opening)
-                tries, again, wait = tries + 1, now + wait, min(2 * wait, _LONGEST_WAIT)
+                tried, again = now, now + wait
+                tries, wait = tries + 1, min(2 * wait, _LONGEST_WAIT)
             for frame in self._read(min(again, start + seconds) - clock()):
                 # The numbers are random, so this is no answer of an earlier run.
                 if frame.kind != Packet.OPENED or frame[1:4] != (session, acknowledge, sequence):
@@ -169,8 +175,7 @@ class Link:
                         f"device on {port.name} speaks protocol version {frame.payload[0]}; this driver speaks "
                         f"{VERSION}"
                     )
-                if tries == 1:
-                    self._measure(clock() - start)
+                self._measure(clock() - tried, sure=tries == 1)
                 self._begin(sequence, acknowledge, frame.credit)
                 return
 
@@ -196,7 +201,7 @@ class Link:
         ------
         SessionLost
         DeviceTimeout
-            If the device makes no progress.
+            If the device makes no progress; `Silence` if nothing came at all.
         ProtocolError
             If it says what it must not.
         """
@@ -211,7 +216,7 @@ class Link:
             now = clock()
             deadline = self._progress_at + self._patience(conversation)
             if now >= deadline:
-                raise DeviceTimeout(self._stuck(conversation, now))
+                raise self._stuck(conversation, now)
             if end is not None and now >= end:
                 return False
             until = min(self._poll_at, deadline) if end is None else min(self._poll_at, deadline, end)
@@ -237,7 +242,7 @@ class Link:
                 payload = self._cut()
                 self._window.append(payload)
                 if self._timed is None:
-                    self._timed = (self._next, now)
+                    self._timed, self._asked = (self._next, now), False
             else:
                 break
             packets.append(
@@ -254,11 +259,13 @@ class Link:
 
     def _poll(self, now: float) -> None:
         """Ask what has become of it all; less and less often while the answer is: nothing."""
+        self._asked = True
         longer = min(2 * self._interval, max(_LONGEST_WAIT, 4 * self.round_trip))
         if self._sent > self._expected:
             self._ask_again(now)
         else:
-            self._write(self._short(Packet.POLL))
+            # A zero first: it ends what a lost one has left open.
+            self._write(b"\0" + self._short(Packet.POLL))
             self._told = self._expected
         self._polled = True
         self._interval = longer
@@ -333,7 +340,7 @@ class Link:
             self._base = base
             self._next = max(self._next, base)
             if self._timed is not None and self._timed[0] < base:
-                self._measure(now - self._timed[1])
+                self._measure(now - self._timed[1], sure=not self._asked)
                 self._timed = None
             self._arrived += taken
             if self._arrived >= _GROW_AFTER:
@@ -358,13 +365,19 @@ class Link:
         self._asked_again = (self._expected, now)
         self.counters.retries += 1
         self._told = self._expected
-        self._write(self._short(Packet.RESEND))
+        self._write(b"\0" + self._short(Packet.RESEND))
         self._rest(now)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
-    def _measure(self, seconds: float) -> None:
-        """Smooth round trips, as TCP does (RFC 6298)."""
+    def _measure(self, seconds: float, *, sure: bool) -> None:
+        """Smooth round trips, as TCP does (RFC 6298).
+
+        One that is not ``sure`` may be that of a later packet, or have waited for an answer that was lost: it doubles
+        the figure at most. A link that is so slow that none is sure is measured all the same.
+        """
+        if not sure and self.round_trip:
+            seconds = min(seconds, 2 * self.round_trip)
         if self.round_trip == 0.0:
             self.round_trip, self._deviation = seconds, seconds / 2
             return
@@ -403,14 +416,15 @@ class Link:
         self._interval = self._wait()
         self._poll_at = now + self._interval
 
-    def _stuck(self, conversation: Conversation, now: float) -> str:
+    def _stuck(self, conversation: Conversation, now: float) -> DeviceTimeout:
         silent = now - self._heard_at
         waited = now - self._progress_at
-        life = "it answers polls" if silent < waited / 2 else f"nothing came for {silent:.3g} s"
-        return (
-            f"device on {self.port.name} made no progress for {waited:.3g} s while {conversation.awaited} was "
-            f"awaited; {life}"
+        sentence = (
+            f"device on {self.port.name} made no progress for {waited:.3g} s while {conversation.awaited} was awaited"
         )
+        if silent < waited / 2:
+            return DeviceTimeout(f"{sentence}; it answers polls")
+        return Silence(f"{sentence}; nothing came for {silent:.3g} s")
 
     # -- bytes --------------------------------------------------------------------------------------------------------
 

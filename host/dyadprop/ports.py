@@ -160,7 +160,13 @@ class SerialPort:
     def close(self) -> None:
         """Give the port back; what is wrong with it does not matter any more."""
         with contextlib.suppress(Exception):
+            self._port.reset_output_buffer()  # or a port that takes nothing keeps us for half a minute
+        connection = getattr(self._port, "_socket", None)
+        with contextlib.suppress(Exception):
             self._port.close()
+        if connection is not None:  # pyserial leaves it open when the other end is gone
+            with contextlib.suppress(Exception):
+                connection.close()
 
     @contextmanager
     def _losses(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from dyadprop.errors import (
 )
 from dyadprop.formats import Ints
 from dyadprop.journal import Journal, Lesson
-from dyadprop.link import LinkCounters, SessionLost
+from dyadprop.link import LinkCounters, SessionLost, Silence
 from dyadprop.messages import MAX_BODY, Bodies, Flight, pack_words
 from dyadprop.network import Network, RawParameters, check_same_network
 from dyadprop.operations import COUNTER_BITS, SCALE_BITS, STAGE_COUNTERS, Operation
@@ -161,7 +161,7 @@ class SerialDevice(WordDevice):
 
     def _find(self) -> Connection:
         if not self._address:
-            return find_board(self.net, self._board, self._rates(), timeout=self._timeout)
+            return find_board(self.net, self._board, self._rates(), timeout=self._timeout, opener=self._opener)
         return connect(
             self._address,
             self._rates(),
@@ -212,7 +212,7 @@ class SerialDevice(WordDevice):
         """Do work that begins where the journal ends; do it once more in another session if this one is lost."""
         try:
             return work()
-        except SessionLost as lost:
+        except (SessionLost, Silence) as lost:  # a device that was reset may be silent: it starts at another rate
             if self._recovered:
                 raise DeviceLost(f"device {self.kind!r} was lost twice in one call: {lost}") from lost
             _log.warning("%s; begun again", lost)
@@ -220,11 +220,16 @@ class SerialDevice(WordDevice):
             self._wire_counts.reconnects += 1
             try:
                 self._recover()
-                if restore:
-                    self._restore()
-                return work()
-            except (SessionLost, DeviceTimeout, RangeError) as error:
-                raise DeviceLost(f"device {self.kind!r} was lost ({lost}), and again or for good: {error}") from error
+            except (SessionLost, DeviceLost, DeviceTimeout) as error:
+                if isinstance(lost, Silence):
+                    raise DeviceTimeout(f"{lost}; {error}") from error
+                raise DeviceLost(f"device {self.kind!r} was lost ({lost}) and did not come back: {error}") from error
+        try:
+            if restore:
+                self._restore()
+            return work()
+        except SessionLost as error:
+            raise DeviceLost(f"device {self.kind!r} was lost twice in one call: {error}") from error
 
     def _recover(self) -> None:
         link = self._connection.link
@@ -238,7 +243,7 @@ class SerialDevice(WordDevice):
                 try:
                     self._connection = self._find()
                     break
-                except (DeviceLost, DeviceTimeout):
+                except (DeviceLost, DeviceTimeout, NetworkMismatch):
                     if link.port.clock() >= end:
                         raise
                     link.port.pause(0.1)

@@ -3,7 +3,7 @@
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,10 @@ from dyadprop.results import RawResult, RawTraining, Result, Saturation, Stats, 
 from dyadprop.widths import stage_numbers, target_format
 
 Counts = dict[tuple[int, str], int]
+
+
+class _Stopped(Exception):
+    """Ends a call whose result nobody will see, because of Ctrl-C."""
 
 
 @dataclass
@@ -140,7 +144,8 @@ class WordDevice(Device):
         with super()._call(needs_parameters=needs_parameters, check=check), held_interrupts() as interrupted:
             self._interrupted = interrupted
             self._begin_call()
-            yield
+            with suppress(_Stopped):
+                yield
             noted = interrupted()
         if noted:  # outside: the device has not failed
             raise KeyboardInterrupt
@@ -301,6 +306,7 @@ class WordDevice(Device):
     def _forward(self, x: Ints) -> tuple[Part, int]:
         """Run a batch forward only; give the ticks too."""
         parts = self._parts(len(x), CHUNK, lambda part: self._forward_words(x[part]))
+        self._check_interrupts()
         return _joined(parts), len(x) + len(parts) * (len(self.net.layers) - 1)
 
     def _split(self, x: Ints, targets: Ints, *, seeds: bool) -> tuple[Part, int]:
@@ -309,16 +315,21 @@ class WordDevice(Device):
             parts = self._parts(
                 len(x), self.net.max_batch, lambda part: self._gradient_words(x[part], targets[part], seeds=seeds)
             )
+        self._check_interrupts()
         return _joined(parts), len(x) + len(parts) * (2 * len(self.net.layers) - 1)
 
     def _parts(self, samples: int, size: int, work: Callable[[slice], Part]) -> list[Part]:
-        """Run parts of so many samples, until Ctrl-C: nobody will see what they came to."""
+        """Run parts of so many samples, until Ctrl-C."""
         parts: list[Part] = []
         for start in range(0, samples, size):
             if parts and self._interrupted():
                 break
             parts.append(self._clocked(lambda start=start: work(slice(start, start + size))))
         return parts
+
+    def _check_interrupts(self) -> None:
+        if self._interrupted():
+            raise _Stopped
 
     def _result(self, part: Part, host_counts: Counts, samples: int, *, ticks: int) -> Result:
         last = len(self.net.layers)

@@ -93,7 +93,8 @@ class ChipModel:
         self._rng = np.random.default_rng(seed)
         self._stages = stage_numbers(net)
         self._sizes = WireSizes(net)
-        self._plan = plan_network(net, 10**9)
+        plan = plan_network(net, 10**9)
+        self._lanes, self._interval, self._latency = plan.lanes, plan.interval, plan.output_latency
         self.reset()
 
     def reset(self) -> None:
@@ -373,7 +374,7 @@ class ChipModel:
                 {name: str(getattr(entry, name)) for name in ("activation", "weight", "sensitivity")}
                 for entry in formats
             ],
-            "lanes": list(self._plan.lanes),
+            "lanes": list(self._lanes),
             "max_batch": self.net.max_batch,
         }
 
@@ -498,14 +499,14 @@ class ChipModel:
 
     def _inputs(self, body: bytes) -> Ints:
         words = _words(body[: self._sizes.inputs], self._sizes.input_word)
-        self._count(Register.NOW, self._plan.interval)
+        self._count(Register.NOW, self._interval)
         if self._awaits_input:
             self.registers[Register.FIRST_INPUT] = self.registers[Register.NOW]
             self._awaits_input = False
         return np.array([words], dtype=np.int64)
 
     def _output(self, outputs: Ints) -> _Steps:
-        self._count(Register.NOW, self._plan.output_latency)
+        self._count(Register.NOW, self._latency)
         self.registers[Register.LAST_OUTPUT] = self.registers[Register.NOW]
         yield from self._answer(Answer.OUTPUT, _bytes(outputs[0].tolist(), self._sizes.output_word))
 
