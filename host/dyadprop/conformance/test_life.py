@@ -171,19 +171,25 @@ def test_threads_take_turns(first: Case, opening: Open) -> None:
 
 def test_calls_in_the_background(first: Case, opening: Open) -> None:
     device = opening(first)
-    submit = getattr(device, "submit", None)
-    if submit is None:
-        pytest.skip("this version of dyadprop has no submit")
     samples = [(first.inputs(n), first.targets(n)) for n in range(1, 6)]
     expected = [device.gradients(*pair) for pair in samples]
-    futures = [submit(*pair) for pair in samples]
+    futures = [device.submit("gradients", *pair) for pair in samples]
     for future, wanted in zip(futures, expected, strict=True):
         got = future.result(300)
         np.testing.assert_array_equal(got.outputs, wanted.outputs)
         assert got.cost == wanted.cost
         for a, b in zip(got.gradients, wanted.gradients, strict=True):
             np.testing.assert_array_equal(a.weight, b.weight)
-    with pytest.raises(dp.ShapeError):
-        future = submit(samples[0][0], samples[1][1])
-        future.result(300)
-    device.predict(samples[0][0])
+    with pytest.raises(dp.ShapeError, match=r"^targets y have 2 samples; inputs x have 1$"):
+        device.submit("gradients", samples[0][0], samples[1][1]).result(300)
+    with pytest.raises(dp.RangeError, match=r"^method 'close' cannot be submitted; allowed are load, parameters,"):
+        device.submit("close")
+    # A load is behind what was asked before it, and before what is asked behind it.
+    other = [dp.Parameters(0.5 * entry.weight, entry.bias) for entry in first.params]
+    before, _, after = (
+        device.submit("predict", samples[4][0]),
+        device.submit("load", other),
+        device.submit("predict", samples[4][0]),
+    )
+    np.testing.assert_array_equal(before.result(300).outputs, expected[4].outputs)
+    np.testing.assert_array_equal(after.result(300).outputs, device.predict(samples[4][0]).outputs)
