@@ -1,10 +1,12 @@
 """A simulated chip as a device: started when it is opened, and talked to as a board is."""
 
+import time
 from typing import Any
 
 from dyadprop.errors import RangeError
 from dyadprop.network import Network
 from dyadprop.plan import DEFAULT_MULTIPLIERS, plan_network
+from dyadprop.ports import SerialPort
 from dyadprop.serial_device import TIMEOUT, SerialDevice
 from dyadprop_boards.table import find_board
 from dyadprop_sim.chip import ChipOptions, simulate_chip
@@ -13,6 +15,40 @@ from dyadprop_sim.library import BuildOptions
 from dyadprop_sim.ports import PtyPort
 
 DEFAULT_BOARD = "ulx3s-85f"
+_LOOK_SECONDS = 0.02
+
+
+class SimulatedPort(SerialPort):
+    """A serial port in whose deadlines a simulation's time counts, not ours: it may be a thousand times as slow.
+
+    Parameters
+    ----------
+    address : str
+    baud : int
+    server : ChipServer
+    """
+
+    def __init__(self, address: str, baud: int, server: ChipServer) -> None:
+        self._server = server
+        super().__init__(address, baud)
+
+    def clock(self) -> float:
+        """Seconds of the simulation while it runs."""
+        return self._server.clock()
+
+    def read(self, seconds: float) -> bytes:
+        """Give bytes that have come; wait for the first at most so long by `clock`."""
+        end = self.clock() + seconds
+        while True:
+            data = super().read(min(seconds, _LOOK_SECONDS))
+            if data or self.clock() >= end:
+                return data
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass by `clock`."""
+        end = self.clock() + seconds
+        while (left := end - self.clock()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
 
 
 class ChipDevice(SerialDevice):
@@ -58,7 +94,7 @@ class ChipDevice(SerialDevice):
         multipliers: int | str = DEFAULT_MULTIPLIERS,
         seed: int | str = 0,
         optimize: int | str = 2,
-        timeout: float | str = 4 * TIMEOUT,
+        timeout: float | str = TIMEOUT,
     ) -> None:
         found = find_board(board)
         level = _number("optimize", optimize, int, 0, 2)
@@ -79,13 +115,14 @@ class ChipDevice(SerialDevice):
                 address=self.server.address,
                 baud=_number("baud", baud, int, 0, 10**8),
                 timeout=timeout,
+                opener=lambda address, baud: SimulatedPort(address, baud, self.server),
             )
         except BaseException:
             self.server.stop()
             raise
 
     def _rates(self) -> list[int]:
-        """Try what the chip starts at, and what it was asked to change to: it is known, and much slower than a board."""
+        """Try what the chip starts at, and what it was asked to change to: both are known."""
         return list(dict.fromkeys([self._starts_at, *([self._baud] if self._baud else [])]))
 
     def _close(self) -> None:

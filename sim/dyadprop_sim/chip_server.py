@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from dyadprop.errors import DyadpropError
@@ -12,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING = 16384  # bytes to the chip, or from it, behind which the other side is left waiting
 STOP_SECONDS = 30.0
+SLOWEST = 0.02  # seconds of `ChipServer.clock` a second, however slow the simulation is: what hangs comes to an end
 
 
 class ChipServer:
@@ -41,6 +43,9 @@ class ChipServer:
         self._lock = threading.Lock()
         self._jobs: list[Callable[[], None]] = []
         self._stopping = False
+        self._idle = True
+        self._seconds = chip.seconds
+        self._since = (0.0, time.monotonic(), chip.seconds)  # of our clock, of the world's, of the chip's
         self._thread = threading.Thread(target=self._run, name=f"chip at {port.address}", daemon=True)
         self._thread.start()
 
@@ -48,6 +53,24 @@ class ChipServer:
     def address(self) -> str:
         """What a driver opens."""
         return self.port.address
+
+    def clock(self) -> float:
+        """Give seconds, from any start: simulated ones while the chip has something to do, else the world's.
+
+        A driver whose deadlines go by it has as much time as with a chip that is not simulated.
+        """
+        with self._lock:
+            return self._clock()
+
+    def _clock(self) -> float:
+        ours, world, chip = self._since
+        passed = time.monotonic() - world
+        return ours + (passed if self._idle else max(self._seconds - chip, SLOWEST * passed))
+
+    def _set_idle(self, idle: bool) -> None:
+        with self._lock:
+            self._since = (self._clock(), time.monotonic(), self._seconds)
+            self._idle = idle
 
     def power_on(self, seed: int) -> None:
         """Take the chip's power away and give it back, in the middle of whatever it does."""
@@ -86,6 +109,7 @@ class ChipServer:
             self.failure = error
             logger.exception("the simulated chip at %s ended", self.port.address)
         finally:
+            self._set_idle(True)
             self.port.close()
             self.chip.close()
 
@@ -113,7 +137,12 @@ class ChipServer:
                 del to_host[: self.port.write(bytes(to_host))]
             if idle or blocked:
                 continue
+            if self._idle:
+                self._set_idle(False)
             taken, given, idle = self.chip.exchange(bytes(to_chip))
+            self._seconds = self.chip.seconds
+            if idle:
+                self._set_idle(True)
             del to_chip[:taken]
             self.sent += len(given)
             to_host += given

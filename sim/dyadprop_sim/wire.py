@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 
+from dyadprop.protocol import TRIAL_SECONDS
 from dyadprop_sim.library import Ports
 from dyadprop_sim.simulation import Simulation
 
@@ -20,7 +21,10 @@ BITS_A_BYTE = 10  # 8N1: start, eight, stop
 FRACTION = 1 << 16  # of a clock cycle, in which wire.cpp counts
 PAUSE = 64  # cycles without a byte after which those that came are handed over
 CHUNK = 1000  # cycles in one go: a host that sends more meanwhile is heard so late at most
+TRIAL = 1.1 * TRIAL_SECONDS
 ROOM = 4096  # bytes taken in one go
+
+_FOREVER = 1 << 62
 
 
 class Pace(IntEnum):
@@ -35,6 +39,10 @@ class Pace(IntEnum):
 
 class Chip(Protocol):
     """What a server puts behind a port: a simulation in RTL, or a model."""
+
+    @property
+    def seconds(self) -> float:
+        """Simulated time."""
 
     def exchange(self, data: bytes) -> tuple[int, bytes, bool]:
         """Run for a while: bytes taken, bytes given, and whether nothing is left to be done."""
@@ -94,6 +102,7 @@ class WireSimulation:
         self._patience = patience
         self.line = line
         self._past = 0
+        self._timed = bool(line.baud) and "period" in ports.status
         self._buffer = ctypes.create_string_buffer(ROOM)
         self._taken, self._given = ctypes.c_uint64(), ctypes.c_uint64()
         self._start(seed)
@@ -106,6 +115,8 @@ class WireSimulation:
         self._library = library
         self._wire = ctypes.c_void_p(library.dyad_wire(self._simulation.handle))
         self._set_period()
+        self._chip_period = self._simulation.status()[:1]
+        self._trial_end = 0  # cycle
 
     def _set_period(self) -> None:
         self._library.dyad_wire_period(self._wire, ctypes.c_uint64(self.line.period))
@@ -148,6 +159,7 @@ class WireSimulation:
         idle : bool
             Whether all went and nothing has moved for so long that nothing more will.
         """
+        on_trial = self._simulation.cycle < self._trial_end
         ended = self._library.dyad_wire_run(
             self._wire,
             bytes(data),
@@ -158,9 +170,20 @@ class WireSimulation:
             ctypes.byref(self._given),
             ctypes.c_uint64(cycles),
             ctypes.c_uint64(PAUSE + (BITS_A_BYTE * self.line.period >> 15)),
-            ctypes.c_uint64(self._patience),
+            ctypes.c_uint64(_FOREVER if on_trial else self._patience),
         )
-        return self._taken.value, self._buffer[: self._given.value], ended == Pace.IDLE
+        idle = ended == Pace.IDLE and not self._on_trial()
+        return self._taken.value, self._buffer[: self._given.value], idle
+
+    def _on_trial(self) -> bool:
+        """Whether the chip may have begun to try another rate, and to wait for what the host says to it."""
+        if not self._timed:
+            return False
+        period = self._simulation.status()[:1]
+        if period != self._chip_period:
+            self._chip_period = period
+            self._trial_end = self._simulation.cycle + round(TRIAL * self.line.clock)
+        return self._simulation.cycle < self._trial_end
 
     def power_on(self, seed: int) -> None:
         """Begin again, with other random contents; the cycles go on to be counted."""

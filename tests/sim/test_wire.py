@@ -233,6 +233,8 @@ def test_what_is_no_port(tmp_path: Path):
 
 def test_a_chip_that_fails_is_a_known_end():
     class Broken:
+        seconds = 0.0
+
         def exchange(self, data: bytes) -> tuple[int, bytes, bool]:
             raise ValueError("broken")
 

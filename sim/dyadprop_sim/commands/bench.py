@@ -10,8 +10,8 @@ lossless as the device does, with steps rounded to nearest or stochastically, an
 on test data, how far lossless and float64 drift apart, and what momentum and weight decay would give.
 
 The suite `faults` sends batches to the simulated RTL of a chip through a cable that loses, flips, doubles and delays
-bytes, pulls the plug and takes the power away. The suite `wire` measures the share of a serial line that samples use,
-and the driver's time off the wire.
+bytes, pulls the plug and takes the power away. The suite `wire` measures the share of a serial line that samples and
+gradients use, and the suite `driver` what the driver adds to a call.
 
 Exit code 1 if a word differs, a count of cycles is not the predicted one, a share is below its goal, or lossless falls
 further below float64 than its goal.
@@ -38,6 +38,7 @@ from dyadprop.report import Report
 from dyadprop_sim.commands.bench_faults import run_faults
 from dyadprop_sim.commands.bench_latency import run_latency
 from dyadprop_sim.commands.bench_learning import run_learning
+from dyadprop_sim.commands.bench_wire import run_driver, run_wire
 from dyadprop_sim.measure import measure_streaming, shares_of_multipliers
 
 
@@ -324,8 +325,10 @@ def _machine() -> dict[str, Any]:
 
 
 _SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {
+    "driver": run_driver,
     "faults": run_faults,
     "latency": run_latency,
     "learning": run_learning,
     "simulation": _simulation,
+    "wire": run_wire,
 }
