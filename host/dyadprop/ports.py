@@ -173,8 +173,10 @@ class SerialPort:
         """Turn all that pyserial and the system throw at a lost port into DeviceLost: the one place that does."""
         try:
             yield
-        except (serial.SerialException, OSError, _TerminalError, TypeError) as error:
-            # A TypeError is how pyserial finds out that its descriptor is None.
+        except RangeError:
+            raise
+        except (serial.SerialException, OSError, _TerminalError, TypeError, ValueError) as error:
+            # TypeError and ValueError: how a descriptor is found to be None, or its file closed.
             raise DeviceLost(f"port {self.name} was lost: {_one_line(error)}") from error
 
 

@@ -29,6 +29,7 @@ from dyadprop.network import Parameters
 from dyadprop.operations import Operation
 from dyadprop.protocol import Register
 from dyadprop.rates import exponents
+from dyadprop.results import sum_stats
 from dyadprop.serial_device import SerialDevice
 from dyadprop_sim.chip_model import ChipModel
 from dyadprop_sim.devices import GoldenDevice
@@ -174,6 +175,42 @@ def test_counters_that_wrap():
     assert same(a, b) > 0
     assert len(b.stats.saturations) >= 2
     assert 0 < a.stats.cycles < 10**6
+
+
+class Slow(Wire):
+    """A simulated chip: slower than its rate says, in all it does."""
+
+    factor = 300
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.now += len(data) * 10 / self.rate * self.factor
+
+    def read(self, seconds: float) -> bytes:
+        data = super().read(seconds)
+        self.now += len(data) * 10 / self.rate * self.factor
+        return data
+
+
+def test_a_slow_chip_is_waited_for():
+    wire = Slow(ChipModel(NET))
+    device = over(wire, timeout=2.0)
+    assert compare(device) == 608
+    assert wire.now > 10.0
+    assert device._link_counters.retries == 0
+    assert device.info.round_trip > 0.1
+
+
+def test_figures_of_several_calls_add_up():
+    device = over(Wire(ChipModel(NET), faults=ALL_FAULTS, seed=2))
+    device.load(NET.init())
+    parts = [device.predict(X[:i]).stats for i in (1, 5, 9)]
+    whole = sum_stats(parts)
+    assert whole.retries == sum(part.retries for part in parts)
+    assert whole.bytes == sum(part.bytes for part in parts) > 0
+    for name, value in asdict(whole.wire).items():
+        assert value == pytest.approx(sum(getattr(part.wire, name) for part in parts)), name
+    assert whole.wire.received_bad + whole.wire.bad_packets > 0
 
 
 # -- lost sessions ----------------------------------------------------------------------------------------------------
