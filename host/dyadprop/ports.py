@@ -161,6 +161,9 @@ class SerialPort:
         """Give the port back; what is wrong with it does not matter any more."""
         with contextlib.suppress(Exception):
             self._port.reset_output_buffer()  # or a port that takes nothing keeps us for half a minute
+        with contextlib.suppress(Exception):
+            if self._port.exclusive:
+                self._port.exclusive = False  # a forked child's copy would go on keeping others out
         connection = getattr(self._port, "_socket", None)
         with contextlib.suppress(Exception):
             self._port.close()

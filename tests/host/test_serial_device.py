@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict
@@ -658,6 +660,26 @@ def test_one_port_for_one_program():
             answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
             assert answer == f"DeviceLost port {name} cannot be opened: another program uses it\n"
             assert compare(device) == 608
+
+
+def test_a_forked_child_keeps_nobody_out():
+    read, write = os.pipe()
+    with pty_chip(ChipModel(NET)) as name:
+        with dp.open(f"serial:{name}", NET):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: other tests' threads
+                child = os.fork()
+            if child == 0:
+                os.read(read, 1)
+                os._exit(0)
+        try:
+            with dp.open(f"serial:{name}", NET) as device:
+                assert compare(device) == 608
+        finally:
+            os.write(write, b"x")
+            os.waitpid(child, 0)
+            os.close(read)
+            os.close(write)
 
 
 def test_a_closed_port():
