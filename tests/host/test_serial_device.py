@@ -29,7 +29,8 @@ from dyadprop.errors import CapacityError, DeviceLost, DeviceTimeout, NetworkMis
 from dyadprop.identity import read_identity
 from dyadprop.network import Parameters
 from dyadprop.operations import Operation
-from dyadprop.protocol import Register
+from dyadprop.packets import Frame, encode
+from dyadprop.protocol import VERSION, Packet, Register
 from dyadprop.rates import exponents
 from dyadprop.results import sum_stats
 from dyadprop.serial_device import SerialDevice
@@ -316,6 +317,39 @@ def test_one_loss_a_call_is_none_too_many():
         compared += same(result, golden.train(X, Y, batch_size=5))
     compared += same(device.checkpoint(), golden.checkpoint())
     assert compared == 4 * 96 + 2 * 32
+
+
+def take_over(wire: Wire) -> None:
+    """Let another program open a session; counters go on, unlike after a reset."""
+    wire.chip.receive(encode(Frame(Packet.OPEN, 1, 2, 3, 0, bytes([VERSION]))))
+
+
+@pytest.mark.parametrize("behind", [60, 150, 200])
+def test_another_program_takes_the_session(behind):
+    wire = Wire(ChipModel(NET))
+    device, golden = over(wire), GoldenDevice(NET)
+    start = [Parameters(entry.weight * 6, entry.bias + 0.5) for entry in NET.init(3)]
+    compared = 0
+    for one in (device, golden):
+        one.load(start)
+    for _, call in calls(NET, X * 3, Y * 7, 2**-4):
+        when_it_writes(wire, (behind, take_over))
+        compared += same(call(device), call(golden))
+    assert compared == 608
+
+
+def test_a_checkpoint_is_put_back_and_the_chip_reset():
+    """Its residuals are part of what the device is brought back to."""
+    wire = Wire(ChipModel(NET))
+    device, golden = over(wire), GoldenDevice(NET)
+    golden.load(NET.init())
+    golden.train(X, Y, batch_size=5)
+    checkpoint = golden.checkpoint()
+    assert any(entry.largest for entry in checkpoint.residuals)
+    device.resume(checkpoint)
+    reset(wire)
+    assert same(device.train(X, Y), golden.train(X, Y)) == 96
+    assert same(device.checkpoint(), golden.checkpoint()) == 64
 
 
 def test_a_port_that_does_not_come_back():
