@@ -161,6 +161,9 @@ class SerialPort:
         """Give the port back; what is wrong with it does not matter any more."""
         with contextlib.suppress(Exception):
             self._port.reset_output_buffer()  # or a port that takes nothing keeps us for half a minute
+        with contextlib.suppress(Exception):
+            if self._port.exclusive:
+                self._port.exclusive = False  # a forked child's copy would go on keeping others out
         connection = getattr(self._port, "_socket", None)
         with contextlib.suppress(Exception):
             self._port.close()
@@ -173,8 +176,10 @@ class SerialPort:
         """Turn all that pyserial and the system throw at a lost port into DeviceLost: the one place that does."""
         try:
             yield
-        except (serial.SerialException, OSError, _TerminalError, TypeError) as error:
-            # A TypeError is how pyserial finds out that its descriptor is None.
+        except RangeError:
+            raise
+        except (serial.SerialException, OSError, _TerminalError, TypeError, ValueError) as error:
+            # TypeError and ValueError: how a descriptor is found to be None, or its file closed.
             raise DeviceLost(f"port {self.name} was lost: {_one_line(error)}") from error
 
 

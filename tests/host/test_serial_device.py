@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,8 +29,10 @@ from dyadprop.errors import CapacityError, DeviceLost, DeviceTimeout, NetworkMis
 from dyadprop.identity import read_identity
 from dyadprop.network import Parameters
 from dyadprop.operations import Operation
-from dyadprop.protocol import Register
+from dyadprop.packets import Frame, encode
+from dyadprop.protocol import VERSION, Packet, Register
 from dyadprop.rates import exponents
+from dyadprop.results import sum_stats
 from dyadprop.serial_device import SerialDevice
 from dyadprop_sim.chip_model import ChipModel
 from dyadprop_sim.devices import GoldenDevice
@@ -176,6 +180,42 @@ def test_counters_that_wrap():
     assert 0 < a.stats.cycles < 10**6
 
 
+class Slow(Wire):
+    """A simulated chip: slower than its rate says, in all it does."""
+
+    factor = 300
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.now += len(data) * 10 / self.rate * self.factor
+
+    def read(self, seconds: float) -> bytes:
+        data = super().read(seconds)
+        self.now += len(data) * 10 / self.rate * self.factor
+        return data
+
+
+def test_a_slow_chip_is_waited_for():
+    wire = Slow(ChipModel(NET))
+    device = over(wire, timeout=2.0)
+    assert compare(device) == 608
+    assert wire.now > 10.0
+    assert device._link_counters.retries == 0
+    assert device.info.round_trip > 0.1
+
+
+def test_figures_of_several_calls_add_up():
+    device = over(Wire(ChipModel(NET), faults=ALL_FAULTS, seed=2))
+    device.load(NET.init())
+    parts = [device.predict(X[:i]).stats for i in (1, 5, 9)]
+    whole = sum_stats(parts)
+    assert whole.retries == sum(part.retries for part in parts)
+    assert whole.bytes == sum(part.bytes for part in parts) > 0
+    for name, value in asdict(whole.wire).items():
+        assert value == pytest.approx(sum(getattr(part.wire, name) for part in parts)), name
+    assert whole.wire.received_bad + whole.wire.bad_packets > 0
+
+
 # -- lost sessions ----------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +317,39 @@ def test_one_loss_a_call_is_none_too_many():
         compared += same(result, golden.train(X, Y, batch_size=5))
     compared += same(device.checkpoint(), golden.checkpoint())
     assert compared == 4 * 96 + 2 * 32
+
+
+def take_over(wire: Wire) -> None:
+    """Let another program open a session; counters go on, unlike after a reset."""
+    wire.chip.receive(encode(Frame(Packet.OPEN, 1, 2, 3, 0, bytes([VERSION]))))
+
+
+@pytest.mark.parametrize("behind", [60, 150, 200])
+def test_another_program_takes_the_session(behind):
+    wire = Wire(ChipModel(NET))
+    device, golden = over(wire), GoldenDevice(NET)
+    start = [Parameters(entry.weight * 6, entry.bias + 0.5) for entry in NET.init(3)]
+    compared = 0
+    for one in (device, golden):
+        one.load(start)
+    for _, call in calls(NET, X * 3, Y * 7, 2**-4):
+        when_it_writes(wire, (behind, take_over))
+        compared += same(call(device), call(golden))
+    assert compared == 608
+
+
+def test_a_checkpoint_is_put_back_and_the_chip_reset():
+    """Its residuals are part of what the device is brought back to."""
+    wire = Wire(ChipModel(NET))
+    device, golden = over(wire), GoldenDevice(NET)
+    golden.load(NET.init())
+    golden.train(X, Y, batch_size=5)
+    checkpoint = golden.checkpoint()
+    assert any(entry.largest for entry in checkpoint.residuals)
+    device.resume(checkpoint)
+    reset(wire)
+    assert same(device.train(X, Y), golden.train(X, Y)) == 96
+    assert same(device.checkpoint(), golden.checkpoint()) == 64
 
 
 def test_a_port_that_does_not_come_back():
@@ -621,6 +694,26 @@ def test_one_port_for_one_program():
             answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
             assert answer == f"DeviceLost port {name} cannot be opened: another program uses it\n"
             assert compare(device) == 608
+
+
+def test_a_forked_child_keeps_nobody_out():
+    read, write = os.pipe()
+    with pty_chip(ChipModel(NET)) as name:
+        with dp.open(f"serial:{name}", NET):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: other tests' threads
+                child = os.fork()
+            if child == 0:
+                os.read(read, 1)
+                os._exit(0)
+        try:
+            with dp.open(f"serial:{name}", NET) as device:
+                assert compare(device) == 608
+        finally:
+            os.write(write, b"x")
+            os.waitpid(child, 0)
+            os.close(read)
+            os.close(write)
 
 
 def test_a_closed_port():
