@@ -169,9 +169,8 @@ class AnswerSide(wiring.Component):
 
         part = Signal(Part)
         count = Signal(LENGTH_BITS)  # words of the part behind the present one
-        word = Signal(
-            signed(8 * max(4, COUNTER_BYTES, sizes.output_word, sizes.sensitivity_word, *sizes.gradient_word))
-        )
+        word_bytes = max(MESSAGE_HEADER, sizes.output_word, sizes.sensitivity_word, *sizes.gradient_word)
+        word = Signal(signed(8 * word_bytes))
         left = Signal(range(len(word) // 8 + 1))  # bytes of the present word behind the present one
         source = Signal(Source)
 

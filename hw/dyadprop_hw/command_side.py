@@ -81,8 +81,8 @@ class CommandSide(wiring.Component):
 
     Notes
     -----
-    A byte a cycle, and one cycle a word for the word itself; 24 cycles for a length that must be a multiple of something.
-    One memory for the weights that are kept aside.
+    A byte a cycle, one cycle more for each word, and 30 cycles or so for a message's header: its length is divided bit
+    by bit. One memory for the weights that are kept aside.
     """
 
     received: Any

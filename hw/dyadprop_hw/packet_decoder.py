@@ -34,8 +34,8 @@ class PacketDecoder(wiring.Component):
     One byte a cycle; a packet is there the cycle after its delimiter. A delimiter always brings it back to its start.
     Behind a payload the check sum is written too, as far as the buffer goes.
 
-    COBS: each block begins with its length, in which a zero that follows it counts as its first byte; so at most one byte
-    goes in or out a cycle. Blocks of 254 without a zero need no case of their own: they are longer than any packet.
+    COBS: what begins a block says where the next one begins, and stands in the place of a zero before it. So each byte
+    that comes gives at most one. Blocks of 254 without a zero need no case of their own: no packet is as long.
     """
 
     bytes: Any

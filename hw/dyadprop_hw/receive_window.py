@@ -75,7 +75,7 @@ class ReceiveWindow(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """A ring of slots, and the lengths of what they hold."""
+        """Keep a ring of slots, and the lengths of what they hold."""
         m = Module()
         m.submodules.slots = slots = Memory(shape=8, depth=RECEIVE_SLOTS * MAX_PAYLOAD, init=[])
         m.submodules.lengths = lengths = Memory(shape=range(MAX_PAYLOAD + 1), depth=RECEIVE_SLOTS, init=[])

@@ -29,8 +29,8 @@ class SendWindow(wiring.Component):
     offset : In, byte : Out(8)
         A byte of the packet taken last: asked for in one cycle, there in the next.
     acknowledge : In(16), acknowledged : In(1)
-        The host has all before this number. Numbers of packets that were never sent, and those before the oldest one kept,
-        mean nothing.
+        The host has all before this number. Nothing happens if that is before the oldest one kept, or if one before it
+        was never sent.
     again : In(1)
         Comes with ``acknowledged``: send again what is left.
     next_new : Out(16)
@@ -83,7 +83,7 @@ class SendWindow(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """A ring of slots; all counts are from the oldest one kept."""
+        """Keep a ring of slots; all counts are from the oldest one kept."""
         m = Module()
         m.submodules.slots = slots = Memory(shape=8, depth=SEND_SLOTS * MAX_PAYLOAD, init=[])
         m.submodules.lengths = lengths = Memory(shape=range(MAX_PAYLOAD + 1), depth=SEND_SLOTS, init=[])

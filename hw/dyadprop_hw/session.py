@@ -128,7 +128,7 @@ class Session(wiring.Component):
         ]
         m.d.sync += self.restart.eq(begin)
 
-        # Say one thing when nothing is being sent. What was said is crossed out, and noted again below if a packet comes now.
+        # Say one thing when nothing is being sent. It is crossed out, and noted again below if a packet comes now.
         head = encoder.head
         version_payload = Signal()  # OPENED's payload is this and not a slot's
         data = outbox.pending & ~judged

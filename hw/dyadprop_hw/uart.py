@@ -67,8 +67,8 @@ class UartReceiver(wiring.Component):
 
     Notes
     -----
-    Samples in the middle of each bit, the start bit too: a shorter low is no byte. A byte is there half a bit before its
-    stop bit ends, so the sender may be faster; 2 % either way do no harm.
+    Samples in the middle of each bit, the start bit too: a shorter low is no byte. It is ready again half a bit before
+    the stop bit ends; a sender may be 2 % fast or slow.
     """
 
     rx: Signal

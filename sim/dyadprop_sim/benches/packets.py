@@ -1,13 +1,14 @@
 """The host's end of the wire for benches and tests, written from docs/protocol.md alone."""
 
+import random
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from cobs import cobs
 
-from dyadprop.protocol import HEADER, MAX_PAYLOAD, VERSION, Answer, Command, Packet
+from dyadprop.protocol import HEADER, MAX_PAYLOAD, VERSION, Answer, Packet
 
 
 @dataclass(frozen=True)
@@ -193,21 +194,15 @@ class Host:
 
 
 def talk(
-    host: Host,
-    exchange: Callable[[bytes], bytes],
-    damage: Callable[[Iterable[bytes]], bytes],
-    done: Callable[[], bool],
-    rounds: int = 3000,
-) -> int:
-    """Run a conversation over a link that may damage packets; give the rounds that it took.
+    host: Host, damage: Callable[[list[Fields]], bytes], done: Callable[[], bool], rounds: int = 3000
+) -> Generator[bytes, bytes, int]:
+    """Hold a conversation over a link that may damage packets: yield bytes for the device, be sent what it says.
 
     Parameters
     ----------
     host : Host
-    exchange : callable
-        Gives bytes to the device, and what it says to them.
     damage : callable
-        Makes bytes of packets.
+        Makes bytes of packets, whichever way they go.
     done : callable
         Says when the host has what it wants.
     rounds : int
@@ -217,20 +212,66 @@ def talk(
     for count in range(rounds):
         if done():
             return count
-        packets = host.output(stuck=stuck)
         before = len(host.packets)
-        answer = exchange(damage(packet.wire for packet in packets))
-        blocks = [block + b"\0" for block in answer.split(b"\0")[:-1]]
-        host.input(damage(blocks))
+        answer = yield damage(host.output(stuck=stuck))
+        whole = [decode(block) for block in answer.split(b"\0") if block]
+        assert None not in whole, f"the device sent {answer.hex()}"
+        host.input(damage([packet for packet in whole if packet is not None]))
         stuck = len(host.packets) == before
-    raise AssertionError(
-        f"not done after {rounds} rounds: {host.unacknowledged} packets wait, {len(host.received)} came"
-    )
+    waiting, came = host.unacknowledged, len(host.received)
+    raise AssertionError(f"not done after {rounds} rounds: {waiting} packets wait, {came} bytes came")
 
 
-def sent_messages(*commands: tuple[Command, bytes]) -> bytes:
-    """Put commands one behind the other."""
-    return b"".join(message(kind, body) for kind, body in commands)
+def undamaged(packets: list[Fields]) -> bytes:
+    """Give packets as they are."""
+    return b"".join(packet.wire for packet in packets)
+
+
+class Damage:
+    """Lose packets, repeat them, break them, and hold some back.
+
+    Parameters
+    ----------
+    rng : random.Random
+    share : float
+        Of the packets that something happens to.
+    """
+
+    def __init__(self, rng: random.Random, share: float) -> None:
+        self._rng = rng
+        self._share = share
+        self._late: list[bytes] = []
+        self.damaged = 0
+
+    def __call__(self, packets: list[Fields]) -> bytes:
+        """Make bytes of packets."""
+        wire = []
+        for packet in packets:
+            block = packet.wire
+            if self._rng.random() >= self._share:
+                wire.append(block)
+                continue
+            self.damaged += 1
+            match self._rng.randrange(6):
+                case 0:
+                    pass
+                case 1:
+                    wire += [block, block]
+                case 2:
+                    place = self._rng.randrange(len(block))
+                    wire.append(
+                        block[:place] + bytes([block[place] ^ (1 << self._rng.randrange(8))]) + block[place + 1 :]
+                    )
+                case 3:
+                    place = self._rng.randrange(len(block))
+                    wire.append(block[:place] + block[place + self._rng.randrange(1, 5) :])
+                case 4:
+                    wire.append(self._rng.randbytes(self._rng.randrange(1, 20)) + block)
+                case 5:
+                    self._late.append(block)
+        if self._late and self._rng.random() < 0.5:
+            wire.append(self._late.pop(0))
+        return b"".join(wire)
 
 
 def answers(stream: bytes) -> dict[Answer, list[bytes]]:
