@@ -1,12 +1,13 @@
 """A whole chip in simulation: its RTL, at a board's clock, with bytes or levels at its pins."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from dyadprop.baud import bit_period
 from dyadprop.plan import Plan
 from dyadprop.protocol import MAX_PERIOD
 from dyadprop_boards.identity import identity
@@ -45,7 +46,7 @@ class ChipOptions:
     paced: bool = False
     baud_error: float = 0.0
     seed: int = 0
-    build: BuildOptions = BuildOptions(random_start=True)
+    build: BuildOptions = field(default_factory=lambda: BuildOptions(random_start=True))
 
 
 class SimulatedChip(wiring.Component):
@@ -114,6 +115,7 @@ def simulate_chip(plan: Plan, board: Board, options: ChipOptions | None = None) 
     """
     options = options if options is not None else ChipOptions()
     baud = options.baud or board.baud
+    bit_period(board.clock, baud)  # refused here and not within a build
     text = identity(plan, board, source_hash()[:12], baud)
     ports = replace(
         PINS if options.bits else STREAMS,

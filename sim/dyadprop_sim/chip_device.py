@@ -79,7 +79,17 @@ class ChipDevice(SerialDevice):
     """
 
     kind = "chip"
-    OPTIONS = ("baud", "baud_error", "bits", "board", "multipliers", "optimize", "paced", "seed", "timeout")
+    OPTIONS: tuple[str, ...] = (
+        "baud",
+        "baud_error",
+        "bits",
+        "board",
+        "multipliers",
+        "optimize",
+        "paced",
+        "seed",
+        "timeout",
+    )
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,22 @@ LARGEST_DELAY = 0.2  # seconds
 HELD_SECONDS = 0.01  # what is held to change places and finds no partner goes on after so long
 MOST_WAITING = 65536
 STOP_SECONDS = 30.0
+
+
+class Event(NamedTuple):
+    """What comes out of a bad cable.
+
+    Attributes
+    ----------
+    what : str
+        ``bytes``, or ``delay``, ``close`` or ``reset`` as in `KINDS`.
+    data : bytes
+    seconds : float
+    """
+
+    what: str
+    data: bytes = b""
+    seconds: float = 0.0
 
 
 class Mangler:
@@ -61,8 +78,8 @@ class Mangler:
     def _gap(self, kind: str) -> int:
         return int(self._rng.geometric(self._rates[kind])) - 1
 
-    def feed(self, data: bytes) -> Iterator[tuple[str, bytes | float]]:
-        """Give what becomes of bytes that came: ``("bytes", ...)``, ``("delay", seconds)``, ``("close" or "reset", b"")``."""
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Give what becomes of bytes that came."""
         while data:
             kind, at = min(self._next.items(), key=lambda entry: entry[1], default=("", 1 << 62))
             before = at - self._position
@@ -84,7 +101,7 @@ class Mangler:
                 case "duplicate":
                     yield from self._pass(data[: 1 + int(self._rng.integers(40))])
                 case "delay":
-                    yield "delay", float(self._rng.uniform(0, LARGEST_DELAY))
+                    yield Event("delay", seconds=float(self._rng.uniform(0, LARGEST_DELAY)))
                 case "truncate":
                     self._position += len(data)
                     # Its own kind of fault comes once in what is lost, the others as often as they like.
@@ -98,21 +115,26 @@ class Mangler:
                 case "noise":
                     yield from self._pass(self._rng.bytes(1 + int(self._rng.integers(32))))
                 case _:
-                    yield kind, b""
+                    yield Event(kind)
 
-    def _pass(self, data: bytes) -> Iterator[tuple[str, bytes | float]]:
+    def _pass(self, data: bytes) -> Iterator[Event]:
         if data:
-            yield "bytes", data
+            yield Event("bytes", data)
             if self._held:
                 self._swap -= len(data)
                 if self._swap <= 0:
                     yield from self.release()
 
-    def release(self) -> Iterator[tuple[str, bytes | float]]:
+    @property
+    def holds(self) -> bool:
+        """Whether something is held to change places."""
+        return bool(self._held)
+
+    def release(self) -> Iterator[Event]:
         """Let go what is held to change places."""
         if self._held:
             held, self._held = self._held, b""
-            yield "bytes", held
+            yield Event("bytes", held)
 
 
 class FaultProxy:
@@ -206,7 +228,7 @@ class FaultProxy:
             readers = [h for port in (self.front, self.back) if len(waiting[port]) < MOST_WAITING
                        for h in self._other(port).handles()]  # fmt: skip
             writers = [h for port, data in waiting.items() if data for h in port.write_handles()]
-            held = bool(self._up._held or self._down._held)
+            held = self._up.holds or self._down.holds
             self._waker.wait(readers, writers, HELD_SECONDS if held else None)
             for port, mangler in ((self.front, self._down), (self.back, self._up)):
                 other = self._other(port)
@@ -215,25 +237,24 @@ class FaultProxy:
                     self._carry(mangler.feed(data), waiting, other)
                 elif time.monotonic() - last > HELD_SECONDS:
                     self._carry(mangler.release(), waiting, other)
-            for port, data in waiting.items():
-                if data:
-                    del data[: port.write(bytes(data))]
+            for port, left in waiting.items():
+                if left:
+                    del left[: port.write(bytes(left))]
 
     def _other(self, port: Port) -> Port:
         return self.back if port is self.front else self.front
 
-    def _carry(self, events: Iterator[tuple[str, bytes | float]], waiting: dict[Port, bytearray], to: Port) -> None:
-        for what, value in events:
-            if isinstance(value, bytes) and what == "bytes":
-                waiting[to] += value
+    def _carry(self, events: Iterator[Event], waiting: dict[Port, bytearray], to: Port) -> None:
+        for event in events:
+            if event.what == "bytes":
+                waiting[to].extend(event.data)
                 continue
             # What came before it has gone, as far as there is room.
             for port, data in waiting.items():
                 del data[: port.write(bytes(data))]
-            match what:
+            match event.what:
                 case "delay":
-                    assert isinstance(value, float)
-                    time.sleep(value)
+                    time.sleep(event.seconds)
                 case "close":
                     for data in waiting.values():
                         data.clear()

@@ -1,4 +1,4 @@
-"""Batches through a bad cable: does each come back with the golden model's bits, or with an error that says why?"""
+"""Batches through a bad cable: each must come back with the golden model's bits, or with an error that says why."""
 
 import tempfile
 import threading
@@ -37,7 +37,7 @@ OPEN_SECONDS = 60.0
 TIMEOUT = 5.0
 
 RATES: dict[str, tuple[float, ...]] = {
-    **{kind: (1e-5, 1e-4, 1e-3, 1e-2) for kind in KINDS},
+    **dict.fromkeys(KINDS, (1e-05, 0.0001, 0.001, 0.01)),
     # The session begins anew at each of these; more often than once in some batches no batch comes through.
     "close": (1e-5, 1e-4, 1e-3),
     "reset": (1e-5, 1e-4, 1e-3),

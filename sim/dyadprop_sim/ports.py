@@ -1,5 +1,6 @@
 """What a simulated chip's bytes go through to a driver: a pseudo-terminal, a TCP socket, or a pair of sockets."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -317,10 +318,8 @@ class Waker:
 
     def wake(self) -> None:
         """End the wait that is under way, or the next one."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # full of it: good enough
             os.write(self._write, b"!")
-        except BlockingIOError:
-            pass
 
     def wait(self, readers: Sequence[int], writers: Sequence[int], seconds: float | None) -> None:
         """Wait until there is something to read, room to write, or somebody who wakes us."""

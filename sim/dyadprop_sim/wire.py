@@ -6,7 +6,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-
 from dyadprop.protocol import TRIAL_SECONDS
 from dyadprop_sim.library import Ports
 from dyadprop_sim.simulation import Simulation
@@ -114,6 +113,7 @@ class WireSimulation:
         library.dyad_wire_framing_errors.restype = ctypes.c_uint64
         self._library = library
         self._wire = ctypes.c_void_p(library.dyad_wire(self._simulation.handle))
+        self._on = True
         self._set_period()
         self._chip_period = self._simulation.status()[:1]
         self._trial_end = 0  # cycle
@@ -124,7 +124,7 @@ class WireSimulation:
     @property
     def cycle(self) -> int:
         """Clock cycles, those before the last power-on included."""
-        return self._past + (self._simulation.cycle if self._wire else 0)
+        return self._past + (self._simulation.cycle if self._on else 0)
 
     @property
     def seconds(self) -> float:
@@ -173,7 +173,7 @@ class WireSimulation:
             ctypes.c_uint64(_FOREVER if on_trial else self._patience),
         )
         idle = ended == Pace.IDLE and not self._on_trial()
-        return self._taken.value, self._buffer[: self._given.value], idle
+        return self._taken.value, ctypes.string_at(self._buffer, self._given.value), idle
 
     def _on_trial(self) -> bool:
         """Whether the chip may have begun to try another rate, and to wait for what the host says to it."""
@@ -192,8 +192,8 @@ class WireSimulation:
 
     def close(self) -> None:
         """Free the simulation; a second call does nothing."""
-        if self._wire:
+        if self._on:
             self._past = self.cycle
+            self._on = False
             self._library.dyad_wire_free(self._wire)
-            self._wire = ctypes.c_void_p()
             self._simulation.close()

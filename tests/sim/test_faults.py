@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
 import dyadprop as dp
 from dyadprop.cli import main
-from dyadprop_sim.fault_proxy import KINDS, FaultProxy, Mangler
+from dyadprop_sim.fault_proxy import KINDS, Event, FaultProxy, Mangler
 from dyadprop_sim.fault_trials import MIXED, Trials
 from dyadprop_sim.ports import PairPort
 
@@ -22,13 +23,12 @@ def mangled(rates: dict[str, float], data: bytes = DATA, seed: int = 0, chunk: i
     mangler = Mangler(rates, np.random.default_rng(seed))
     out, others = b"", []
     for i in range(0, len(data), chunk):
-        for what, value in mangler.feed(data[i : i + chunk]):
-            if what == "bytes":
-                out += value
+        for event in mangler.feed(data[i : i + chunk]):
+            if event.what == "bytes":
+                out += event.data
             else:
-                others.append((what, value))
-    for _, value in mangler.release():
-        out += value
+                others.append(event)
+    out += b"".join(event.data for event in mangler.release())
     return out, others, mangler.count
 
 
@@ -66,10 +66,10 @@ def test_what_each_kind_does():
     out, others, count = mangled({"delay": 0.001})
     assert out == DATA
     assert len(others) == count
-    assert all(what == "delay" and 0 < seconds <= 0.2 for what, seconds in others)
+    assert all(event.what == "delay" and 0 < event.seconds <= 0.2 for event in others)
     for kind in ("close", "reset"):
         out, others, count = mangled({kind: 0.001})
-        assert (out, others) == (DATA, [(kind, b"")] * count)
+        assert (out, others) == (DATA, [Event(kind)] * count)
 
 
 def test_a_seed_repeats_faults_however_the_bytes_come():
@@ -84,7 +84,7 @@ def test_what_is_no_fault():
     with pytest.raises(dp.RangeError, match=r"^fault 'rust' has rate 0.1; known are drop, flip, .*, rates up to 1$"):
         mangled({"rust": 0.1})
     one, two = PairPort.pair()
-    with pytest.raises(dp.RangeError, match="^fault 'reset' needs a chip whose power can be taken away"):
+    with pytest.raises(dp.RangeError, match=r"^fault 'reset' needs a chip whose power can be taken away"):
         FaultProxy(one, two, {"reset": 0.1})
     one.close()
     two.close()
@@ -141,11 +141,12 @@ def test_a_wrong_answer_is_found_and_told_apart():
         assert (row.exact, row.bad) == (4, 0)
         device = trials._device
         assert device is not None
-        for what, spoil in (
+        spoiled: list[tuple[str, Any]] = [
             ("lost", lambda x, y: (x[:-1], y[:-1])),
             ("double", lambda x, y: (np.concatenate([x, x[:1]]), np.concatenate([y, y[:1]]))),
             ("wrong", lambda x, y: (0.5 * x, y)),
-        ):
+        ]
+        for what, spoil in spoiled:
             honest = device.gradients
 
             def gradients(x, y, spoil=spoil, honest=honest):

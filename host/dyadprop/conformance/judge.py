@@ -165,7 +165,9 @@ class Judge:
             return _equal(compare_results(self.net, result, self.golden.gradients(x, y)))
         words = result.raw is not None
         compared = self._close(result, x, y, seeds=False)
-        cost = real_cost(self.net, result.outputs, target_format(self.net).to_floats(_words(self.net, y)) if words else y)
+        cost = real_cost(
+            self.net, result.outputs, target_format(self.net).to_floats(_words(self.net, y)) if words else y
+        )
         assert result.cost is not None
         assert abs(result.cost - cost) <= FLOAT * (1.0 + abs(cost)), f"cost is {result.cost}, its outputs give {cost}"
         return compared + 1
@@ -202,9 +204,7 @@ class Judge:
         self.golden.load(self._real)
         return compared
 
-    def _real_training(
-        self, device: dp.Device, result: dp.TrainResult, x: Floats, y: Floats, batch_size: int
-    ) -> int:
+    def _real_training(self, device: dp.Device, result: dp.TrainResult, x: Floats, y: Floats, batch_size: int) -> int:
         held, compared, start = self._real, 0, 0
         for k, cost in enumerate(result.costs):
             # The last batch of an epoch takes what is left.

@@ -33,7 +33,11 @@ def test_what_is_wrong_at_the_door_is_told_and_does_nothing(first: Case, opening
     bad = [dp.Parameters(np.full_like(entry.weight, np.nan), entry.bias) for entry in first.params]
     refused: list[tuple[Callable[[], object], type[Exception], str]] = [
         (lambda: device.predict(x[0]), dp.ShapeError, f"inputs x has shape ({n},); network expects (batch, {n})"),
-        (lambda: device.predict(np.zeros((4, n + 1))), dp.ShapeError, f"inputs x has shape (4, {n + 1}); network expects"),
+        (
+            lambda: device.predict(np.zeros((4, n + 1))),
+            dp.ShapeError,
+            f"inputs x has shape (4, {n + 1}); network expects",
+        ),
         (lambda: device.predict(x[:0]), dp.ShapeError, f"inputs x has shape (0, {n}); a batch has at least 1 sample"),
         (lambda: device.predict(nan), dp.RangeError, "inputs x is nan at index (2, 0); every entry must be finite"),
         (lambda: device.predict(x + 1j), dp.RangeError, "inputs x holds complex128; expected real numbers"),
@@ -45,7 +49,11 @@ def test_what_is_wrong_at_the_door_is_told_and_does_nothing(first: Case, opening
         (lambda: device.vjp(x, y, -2.0), dp.RangeError, "scale is -2.0; allowed are 'auto' and positive powers of"),
         (lambda: device.load([]), dp.ShapeError, f"0 layers of parameters given; network expects {layers}"),
         (lambda: device.load(wide), dp.ShapeError, "weight of stage 1 has shape"),
-        (lambda: device.load(bad), dp.RangeError, "weight of stage 1 is nan at index (0, 0); every entry must be finite"),
+        (
+            lambda: device.load(bad),
+            dp.RangeError,
+            "weight of stage 1 is nan at index (0, 0); every entry must be finite",
+        ),
     ]
     for call, error, sentence in refused:
         with pytest.raises(error, match=f"^{re.escape(sentence)}"):

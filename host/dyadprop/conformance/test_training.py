@@ -132,7 +132,10 @@ def test_what_cannot_be_learnt_is_refused_and_changes_nothing(first: Case, learn
         ({"learning_rate": 0.0}, "learning rate is 0.0; it must be above 0"),
         ({"learning_rate": float("nan")}, "learning rate is nan; it must be above 0"),
         ({"batch_size": 0}, "batch_size is 0; allowed are whole numbers from 1 to"),
-        ({"batch_size": first.net.max_batch + 1}, f"batch_size is {first.net.max_batch + 1}; allowed are whole numbers"),
+        (
+            {"batch_size": first.net.max_batch + 1},
+            f"batch_size is {first.net.max_batch + 1}; allowed are whole numbers",
+        ),
         ({"epochs": 0}, "epochs is 0; allowed are whole numbers from 1 to"),
         ({"seed": -1}, "seed is -1; allowed are whole numbers from 0 to"),
         ({"epochs": 1, "start": dp.Position(2, 0)}, "the run of 1 epochs is over before epoch 2"),
@@ -154,8 +157,8 @@ def test_ctrl_c_stops_between_batches_and_the_run_goes_on(first: Case, learning:
     x, y = first.inputs(SAMPLES), first.targets(SAMPLES)
     options: dict[str, Any] = {"learning_rate": _rate(first, 1) / 8, "epochs": 10**6}
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    with pytest.raises(dp.TrainingInterrupted, match="^training stopped before epoch") as caught:
-        timer.start()
+    timer.start()
+    with pytest.raises(dp.TrainingInterrupted, match=r"^training stopped before epoch") as caught:
         device.train(x, y, **options)
     timer.join()
     first_part = caught.value.result

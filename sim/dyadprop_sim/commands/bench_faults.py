@@ -31,7 +31,9 @@ def run_faults(args: argparse.Namespace, report: Report) -> int:
         raise RangeError(f"fault is {args.fault!r}; known are {', '.join(sorted(kinds))}")
     cases = [case for case in _cases() if args.fault in (None, case[0])]
     with Trials(seed=args.seed) as trials:
-        report.result("".join(name.ljust(width) if not k else name.rjust(width) for k, (name, width) in enumerate(_COLUMNS)))
+        report.result(
+            "".join(name.ljust(width) if not k else name.rjust(width) for k, (name, width) in enumerate(_COLUMNS))
+        )
         for name, rate, rates in tqdm(cases, "faults", unit="row", leave=False, disable=report.bar_disabled):
             batches = args.batches if rate < HIGH_RATE or name in MIXED else -(-args.batches // HIGH_SHARE)
             row = trials.run(name, rates, batches)
@@ -45,8 +47,8 @@ def run_faults(args: argparse.Namespace, report: Report) -> int:
             errors[kind] = errors.get(kind, 0) + count
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(errors.items())) or "none"
     report.result(
-        f"{total:,} batches, {sum(row.faults for row in rows):,} faults: {sum(row.exact for row in rows):,} exact; errors: "
-        f"{told}; wrong {sum(row.wrong for row in rows)}, lost {sum(row.lost for row in rows)}, taken twice "
+        f"{total:,} batches, {sum(row.faults for row in rows):,} faults: {sum(row.exact for row in rows):,} exact; "
+        f"errors: {told}; wrong {sum(row.wrong for row in rows)}, lost {sum(row.lost for row in rows)}, taken twice "
         f"{sum(row.double for row in rows)}, hangs {sum(row.hangs for row in rows)}"
     )
     for failure in failures:

@@ -62,9 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise RangeError(f"baud error is {args.baud_error:g}; allowed are -0.1 to 0.1")
     rates = _rates(args.fault)
     plan = plan_network(net, args.multipliers)
-    options = ChipOptions(
-        bits=args.bits, baud=args.baud, paced=args.paced, baud_error=args.baud_error, seed=args.seed
-    )
+    options = ChipOptions(bits=args.bits, baud=args.baud, paced=args.paced, baud_error=args.baud_error, seed=args.seed)
     port = open_port(args.port)  # what is wrong with it is told now, not after the build
     try:
         report.say(f"{net!r}: building the simulation of {board.name} at {board.clock / 1e6:g} MHz")
