@@ -203,6 +203,15 @@ def test_giving_up_and_going_on():
     assert bytes(expected[0][0].data) == expected[0][1]
 
 
+def test_an_answer_to_an_earlier_opening_opens_nothing():
+    wire = Wire(ChipModel(NET), faults=Faults(lost=1.0))
+    link = Link(wire, timeout=1.0)
+    late = [Frame(Packet.OPENED, session, 5, 6, 16, bytes([VERSION])) for session in range(256)]
+    wire._late["in"] = b"".join(map(encode, late))
+    with pytest.raises(DeviceTimeout, match=r"^no device answered on wire within 1 s$"):
+        link.open(1.0)
+
+
 # -- a device that says anything --------------------------------------------------------------------------------------
 
 
