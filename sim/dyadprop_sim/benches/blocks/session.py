@@ -205,23 +205,23 @@ async def commits_are_waited_for(dut: Any) -> None:
 
 
 @cocotb.test()
-@cocotb.parametrize(seed=[1, 2, 3])
+@cocotb.parametrize(seed=[1, 2])
 async def streams(dut: Any, seed: int) -> None:
     """Over a link that loses, repeats, breaks and delays packets both streams carry each byte once, in order."""
     bench = SessionBench(dut, seed)
     await bench.start(bench.watch())
     rng = bench.rng
-    damage = Damage(rng, rng.choice([0.1, 0.3, 0.6]))
-    up = rng.randbytes(3000)
-    down = [rng.randbytes(rng.choice([1, 2, 10, 300])) for _ in range(25)]
+    damage = Damage(rng, rng.choice([0.2, 0.4]))
+    up = rng.randbytes(400)
+    down = [rng.randbytes(rng.choice([1, 2, 10, 150])) for _ in range(8)]
     bench.received.expect(up)
-    bench.host.send(up, rng.choice([1 << 7, 100, 37]))
+    bench.host.send(up, rng.choice([128, 100, 37]))
     bench.give(*down)
     whole = b"".join(down)
     await bench.hold(
         talk(bench.host, damage, lambda: not bench.host.unacknowledged and len(bench.host.received) >= len(whole))
     )
     assert bench.host.received == whole
-    assert damage.damaged > 3
+    assert damage.damaged > 2
     assert bench.counts["restart"] == 1
     await bench.finish(received=len(up))
