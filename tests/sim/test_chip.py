@@ -213,7 +213,7 @@ class Simulate:
     def __init__(self, folder: Path, *options: str) -> None:
         NET.save(folder / "net.toml")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dyadprop", "simulate", "--network", "net.toml", *options],
+            [sys.executable, "-m", "dyadprop", "simulate", "-O1", "--network", "net.toml", *options],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.lines: list[str] = []
@@ -308,3 +308,14 @@ def test_a_driver_whose_chip_is_gone_says_so(tmp_path):
     with dp.open(f"serial:{link}", NET) as device:
         same(device)
     assert chip.end()[0] == 0
+
+
+def test_digits_are_learnt_through_the_chip(tmp_path, capsys):
+    """What `make demo DEVICE=chip` does, with a smaller network."""
+    dp.Network(64, [dp.Dense(4, "tanh"), dp.Dense(10)]).save(tmp_path / "net.toml")
+    options = ["--network", str(tmp_path / "net.toml"), "--epochs", "1", "--batch-size", "250", "--out", str(tmp_path)]
+    assert main(["train", "--device", f"chip?{QUICK}", *options]) == 0
+    out = capsys.readouterr().out
+    assert "each word is compared with the golden model's" in out
+    assert "all equal" in out
+    assert json.loads((tmp_path / "history.json").read_text())["words"] > 8000

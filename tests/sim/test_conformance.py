@@ -12,6 +12,7 @@ import pytest
 import dyadprop as dp
 from dyadprop.conformance.cases import FIXED, random_case
 from dyadprop.conformance.judge import Judge
+from dyadprop_sim.fault_trials import NET
 from tests.wrong_devices import CrookedDevice
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +110,25 @@ def test_bounds_find_a_wrong_bit_without_a_golden_model(signal):
     judge = Judge(case.net, case.params, golden)
     with pytest.raises(AssertionError, match=r"^1 of [0-9]+ words differ: "):
         judge.gradients(device.gradients(x, y), x, y)
+
+
+def test_the_simulated_chip_passes(tmp_path):
+    """The RTL of the whole chip, on the network that the fault tests have built already."""
+    NET.save(tmp_path / "net.toml")
+    done = suite("chip?optimize=1", tmp_path, "--network", "net.toml")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_a_chip_in_another_program_passes(tmp_path):
+    NET.save(tmp_path / "net.toml")
+    command = [sys.executable, "-m", "dyadprop", "simulate", "--network", "net.toml", "--port", "tty", "-O1"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as chip:
+        try:
+            assert chip.stdout is not None
+            while not chip.stdout.readline().startswith("Ctrl-C"):
+                assert chip.poll() is None
+            done = suite("serial:tty", tmp_path, "--network", "net.toml")
+            assert done.returncode == 0, done.stdout[-3000:]
+        finally:
+            chip.terminate()
+            assert chip.wait(60) == 0

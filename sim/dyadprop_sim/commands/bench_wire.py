@@ -181,8 +181,9 @@ def _profile(device: Any, x: Any, y: Any, rounds: int) -> list[str]:
         for (path, _, name), entry in stats.items()
         if "/host/dyadprop/" in path.replace("\\", "/") or "/dyadprop/" in path.replace("\\", "/")
     ]
-    for cumulated, self_time, name, path in sorted(mine, reverse=True)[: PROFILED + 4]:
-        if name in ("gradients", "_timed", "<lambda>", "_gradient_words", "_clocked"):
+    inside = 0.0 if own is None else own[3]
+    for cumulated, self_time, name, path in sorted(mine, reverse=True):
+        if cumulated >= inside or name.startswith("<"):  # around the device's own part, or nothing to look for
             continue
         module = path.replace("\\", "/").rpartition("/")[2].removesuffix(".py")
         lines.append(

@@ -18,6 +18,7 @@ from dyadprop_boards.table import BOARDS, find_board
 from dyadprop_sim.chip import ChipOptions, simulate_chip
 from dyadprop_sim.chip_server import ChipServer
 from dyadprop_sim.fault_proxy import KINDS, FaultProxy
+from dyadprop_sim.library import BuildOptions
 from dyadprop_sim.ports import PairPort, Port, open_port
 from dyadprop_sim.wire import WireSimulation
 
@@ -44,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--multipliers", type=int, default=DEFAULT_MULTIPLIERS, metavar="N", help="budget (default: %(default)s)"
     )
     parser.add_argument(
+        "-O", dest="optimize", type=int, choices=(0, 1, 2), default=2, help="of the C++ compiler (default: %(default)s)"
+    )
+    parser.add_argument(
         "--fault",
         action="append",
         default=[],
@@ -62,7 +66,14 @@ def run(args: argparse.Namespace) -> int:
         raise RangeError(f"baud error is {args.baud_error:g}; allowed are -0.1 to 0.1")
     rates = _rates(args.fault)
     plan = plan_network(net, args.multipliers)
-    options = ChipOptions(bits=args.bits, baud=args.baud, paced=args.paced, baud_error=args.baud_error, seed=args.seed)
+    options = ChipOptions(
+        bits=args.bits,
+        baud=args.baud,
+        paced=args.paced,
+        baud_error=args.baud_error,
+        seed=args.seed,
+        build=BuildOptions(optimize=f"-O{args.optimize}", random_start=True),
+    )
     port = open_port(args.port)  # what is wrong with it is told now, not after the build
     try:
         report.say(f"{net!r}: building the simulation of {board.name} at {board.clock / 1e6:g} MHz")
