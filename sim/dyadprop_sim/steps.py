@@ -18,7 +18,8 @@ from dyadprop.network import Network, Parameters
 from dyadprop.operations import Operation
 from dyadprop.plan import Plan
 from dyadprop.widths import target_format
-from dyadprop_sim.library import find_compiler, run_tool
+from dyadprop_sim.builds import run_tool
+from dyadprop_sim.library import find_compiler
 from dyadprop_sim.simulation import Words
 from dyadprop_sim.verilator import NetworkSimulation, pack
 
