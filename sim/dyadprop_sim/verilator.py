@@ -27,7 +27,8 @@ from dyadprop_hw.layouts import (
 from dyadprop_hw.network import DyadNetwork, control_data_bits
 from dyadprop_sim.library import BuildOptions, build_library, source_hash
 from dyadprop_sim.open_network import OpenNetwork, network_streams
-from dyadprop_sim.simulation import DEFAULT_PATIENCE, Simulation, Words
+from dyadprop_sim.simulation import Simulation
+from dyadprop_sim.transactions import DEFAULT_PATIENCE, Words
 
 # Many designs that run briefly: compiled fast, checked hard.
 VERIFICATION = BuildOptions(optimize="-O0", assertions=True, random_start=True)

@@ -16,7 +16,7 @@ from dyadprop_hw.network import control_data_bits
 from dyadprop_sim import arithmetic
 from dyadprop_sim.golden import Model, Trace
 from dyadprop_sim.random_networks import KINDS, draw_words
-from dyadprop_sim.simulation import Words
+from dyadprop_sim.transactions import Words
 from dyadprop_sim.verilator import NetworkSimulation, pack
 
 STALLS = (0.0, 0.3, 0.7)
