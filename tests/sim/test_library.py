@@ -18,9 +18,10 @@ from dyadprop.plan import plan_network
 from dyadprop_sim import builds, library
 from dyadprop_sim.builds import cache_folder
 from dyadprop_sim.library import BuildOptions, Ports, build_library
+from dyadprop_sim.rtl_network import pack
 from dyadprop_sim.simulation import Simulation
 from dyadprop_sim.transactions import DEFAULT_PATIENCE
-from dyadprop_sim.verilator import NetworkSimulation, pack
+from dyadprop_sim.verilator import NetworkSimulation
 
 QUICK = BuildOptions(optimize="-O0")
 PORTS = Ports(inputs=("i",), outputs=("o",), status=("status__0",))
