@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 CACHE_VARIABLE = "DYADPROP_CACHE"
 STALE_BUILD = 24 * 3600  # seconds
 STALE_RESULT = 30 * 24 * 3600
-SUFFIXES = (".so", ".o")  # of what is kept: libraries, and Verilator's own runtime
+SUFFIXES = (".so", ".o", ".vvp")  # of what is kept: libraries, Verilator's own runtime, programs for Icarus
 STEP_TIMEOUT = 900  # seconds for one tool; a simulation of a board-sized network compiles in well under 100
 
 Build = Callable[[Path, Callable[[str], None]], Path]
