@@ -45,7 +45,7 @@ class BitTimer(wiring.Component):
         m.d.comb += self.end.eq(left <= CYCLE)
         m.d.sync += left.eq(left - CYCLE + Mux(self.end, self.period, 0))
         with m.If(self.start):
-            # An edge of the line is seen up to one cycle late, and so is each end: on average one cycle, taken off here.
+            # An edge of the line is seen up to one cycle late, and so is each end: one cycle on average, taken off.
             m.d.sync += left.eq(Mux(self.half, (self.period >> 1) - CYCLE, self.period))
         return m
 
