@@ -92,7 +92,7 @@ class SerialDevice(WordDevice):
     """
 
     kind = "serial"
-    OPTIONS = ("address", "baud", "board", "timeout")
+    OPTIONS: tuple[str, ...] = ("address", "baud", "board", "timeout")
 
     def __init__(
         self,

@@ -21,9 +21,19 @@ from dyadprop_sim.builds import cache_folder, kept_build, run_tool
 MIN_VERILATOR = (5, 36)
 # The modules that decide a design; a test holds them against what the gateware imports. None: all of the package.
 DESIGN_SOURCES: dict[str, tuple[str, ...] | None] = {
-    "dyadprop": ("formats.py", "network.py", "operations.py", "plan.py", "tables.py", "timing.py", "widths.py"),
+    "dyadprop": (
+        "baud.py",
+        "formats.py",
+        "network.py",
+        "operations.py",
+        "plan.py",
+        "protocol.py",
+        "tables.py",
+        "timing.py",
+        "widths.py",
+    ),
     "dyadprop_hw": None,
-    "dyadprop_sim": ("harness.cpp", "library.py", "open_network.py"),
+    "dyadprop_sim": ("harness.cpp", "library.py", "open_network.py", "wire.cpp"),
 }
 
 
@@ -40,6 +50,10 @@ class Ports:
         Plain output ports that the harness reads for messages.
     selector : str
         A plain input port that holds one value for as long as a simulation lives; empty: none.
+    wire : bool
+        The library can exchange bytes (wire.cpp): over the first input and output stream, or over ``pins``.
+    pins : tuple of str
+        Plain ports that a UART drives and samples: the design's receiving pin, its sending pin. Empty: none.
     """
 
     inputs: tuple[str, ...]
@@ -47,6 +61,8 @@ class Ports:
     links: tuple[tuple[str, str], ...] = ()
     status: tuple[str, ...] = ()
     selector: str = ""
+    wire: bool = False
+    pins: tuple[str, ...] = ()
 
     @property
     def input_names(self) -> list[str]:
@@ -220,11 +236,20 @@ def _library_source(folder: Path, ports: Ports) -> str:
         *(f"case {k}: return t->{_c(name)}payload;" for k, name in enumerate(ports.output_names)),
         "} return 0; }",
         f"static inline void set_selector(Top* t, uint64_t value) {{ {select} }}",
+        f"static inline void set_idle(Top* t) {{ {f't->{ports.pins[0]} = 1;' if ports.pins else ''} }}",
         "static inline void read_status(Top* t, uint64_t* words) {",
         *(f"words[{k}] = t->{name.replace('__', '___05F')};" for k, name in enumerate(ports.status)),
         "}",
         files("dyadprop_sim").joinpath("harness.cpp").read_text(),
     ]
+    if ports.wire:
+        receive, send = ports.pins or ("", "")
+        lines += [
+            f"constexpr bool kPins = {'true' if ports.pins else 'false'};",
+            f"static inline void set_rx(Top* t, bool level) {{ {f't->{receive} = level;' if receive else ''} }}",
+            f"static inline bool get_tx(Top* t) {{ return {f't->{send}' if send else 'true'}; }}",
+            files("dyadprop_sim").joinpath("wire.cpp").read_text(),
+        ]
     return "\n".join(lines)
 
 

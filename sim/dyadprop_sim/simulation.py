@@ -50,6 +50,7 @@ class Simulation(TransactionSimulation):
         library.dyad_cycle.restype = ctypes.c_uint64
         library.dyad_link_held.restype = ctypes.c_uint64
         library.dyad_link_seen.restype = ctypes.c_uint64
+        self.library = library
         self._library = library
         self._owned = ctypes.c_void_p(
             library.dyad_create(ctypes.c_uint64(seed), ctypes.c_int(randomize), ctypes.c_uint64(select))
@@ -62,8 +63,12 @@ class Simulation(TransactionSimulation):
         return int(self._library.dyad_cycle(self._handle))
 
     @property
+    def handle(self) -> ctypes.c_void_p:
+        """The C++ object, for what else the library has; it is not there any more after `close`."""
+        return self._handle
+
+    @property
     def _handle(self) -> ctypes.c_void_p:
-        """The C++ object; it is not there any more after `close`."""
         if not self._free.alive:
             raise DeviceLost("the simulation is closed")
         return self._owned
