@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -353,7 +354,7 @@ def test_rows_that_do_not_exist_never_step(seed):
     net = Network(4, [Dense(5, lanes=4), Dense(2)], formats=Formats(Q(2, 6), Q(2, 6), Q(2, 6)))
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (6, 4))
-    run = {"x": x, "y": 0.5 * x[:, :2], "learning_rate": 2**-6, "batch_size": 2}
+    run: dict[str, Any] = {"x": x, "y": 0.5 * x[:, :2], "learning_rate": 2**-6, "batch_size": 2}
     with dp.open("golden", net) as model, dp.open(f"verilator?stalls=0.1&seed={seed}", net) as rtl:
         model.load(net.init(0))
         model.train(**run)
