@@ -361,4 +361,6 @@ def test_rows_that_do_not_exist_never_step(seed):
         rtl.resume(model.checkpoint())
         expected, got = model.train(**run), rtl.train(**run)
         assert got.stats.saturations == expected.stats.saturations == []
+        assert got.raw is not None
+        assert expected.raw is not None
         np.testing.assert_array_equal(got.raw.outputs, expected.raw.outputs)
