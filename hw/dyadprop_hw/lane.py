@@ -57,6 +57,10 @@ class LaneShape:
             numbers.gradient_bits, numbers.weight.width, numbers.sensitivity_sum_bits if numbers.has_sensitivity else 0
         )
 
+    def first_bank(self) -> Signal:
+        """Make a register for the address of a bank's first delta; it begins with bank 0."""
+        return Signal(range(self.deltas - self.groups + 1), name="bank")
+
     def next_bank(self, base: Any) -> Any:
         """Give the address of the first delta in the bank behind the one that begins at ``base``."""
         return Mux(base == self.deltas - self.groups, 0, base + self.groups)
