@@ -61,6 +61,10 @@ class LaneShape:
         """Whether a lane has a row in the last row group too."""
         return (self.groups - 1) * self.lanes + self.lanes - 1 - lane < self.numbers.outputs
 
+    def first_bank(self) -> Signal:
+        """Make a register for the address of a bank's first delta; it begins with bank 0."""
+        return Signal(range(self.deltas - self.groups + 1), name="bank")
+
     def next_bank(self, base: Any) -> Any:
         """Give the address of the first delta in the bank behind the one that begins at ``base``."""
         return Mux(base == self.deltas - self.groups, 0, base + self.groups)
