@@ -45,8 +45,8 @@ class BitTimer(wiring.Component):
         m.d.comb += self.end.eq(left <= CYCLE)
         m.d.sync += left.eq(left - CYCLE + Mux(self.end, self.period, 0))
         with m.If(self.start):
-            # An edge of the line is seen up to one cycle late: half a cycle less.
-            m.d.sync += left.eq(Mux(self.half, (self.period >> 1) - CYCLE // 2, self.period))
+            # An edge of the line is seen up to one cycle late, and so is each end: one cycle on average, taken off.
+            m.d.sync += left.eq(Mux(self.half, (self.period >> 1) - CYCLE, self.period))
         return m
 
 

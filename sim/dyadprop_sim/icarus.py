@@ -26,25 +26,8 @@ class IcarusNetwork(RtlNetwork):
         patience: int | None = None,
     ) -> None:
         super().__init__(plan, open_links=open_links, seed=seed, stalls=stalls, patience=patience)
-        program = build_program(self._title, self._key, self._make_top, self.ports, missing_words(plan))
+        program = build_program(self._title, self._key, self._make_top, self.ports)
         self.simulation = IcarusSimulation(program, self.ports, spell=describe_status)
-
-
-def missing_words(plan: Plan) -> list[str]:
-    """Name the weights and gradients of rows that do not exist (``R P > n_out``).
-
-    Nobody ever writes them. Their deltas are zero, so they add nothing, whatever they are; but zero times X is X in
-    Verilog.
-    """
-    words = []
-    for stage in plan.stages:
-        n = stage.numbers
-        for row in range(n.outputs, stage.groups * stage.lanes):
-            lane = f"\\stage_{n.index}.lane_{stage.lanes - 1 - row % stage.lanes}"
-            first = row // stage.lanes * n.columns
-            for address in range(first, first + n.columns):
-                words += [f"{lane}.weights [{address}]", f"{lane}.gradients [{address}]"]
-    return words
 
 
 class IcarusDevice(RtlDevice):

@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dyadprop_sim.library import Ports, emit_verilog, emitter_version, source_ha
 _PROCESS = re.compile(r"^  always @\(posedge clk\)(?: begin\n((?:    .*\n)+)  end\n|\n((?:    .*\n)+))", re.MULTILINE)
 
 
-def build_program(what: str, key: str, make_top: Callable[[], Any], ports: Ports, zeros: Sequence[str] = ()) -> Path:
+def build_program(what: str, key: str, make_top: Callable[[], Any], ports: Ports) -> Path:
     """Return the program of a design in its harness, building it when it is not in the cache.
 
     Parameters
@@ -30,8 +30,6 @@ def build_program(what: str, key: str, make_top: Callable[[], Any], ports: Ports
         Returns the Amaranth component, or Verilog with a module ``top``; called only when a build is needed.
     ports : Ports
         Without a selector.
-    zeros : sequence of str
-        Words of memories that start with zero, and not with X, as Verilog names them below ``top``.
 
     Raises
     ------
@@ -41,7 +39,7 @@ def build_program(what: str, key: str, make_top: Callable[[], Any], ports: Ports
     assert not ports.selector
     iverilog = find_icarus("iverilog")
     version = subprocess.run([iverilog, "-V"], capture_output=True, text=True, check=False, timeout=60).stdout
-    harness = _harness_source(ports, zeros)
+    harness = _harness_source(ports)
     own = Path(__file__).read_text(encoding="utf-8")
     facts = [key, harness, own, source_hash(), emitter_version(), version.partition("\n")[0]]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
@@ -81,7 +79,7 @@ def join_processes(verilog: str) -> str:
     return f"{rest}  always @(posedge clk) begin\n{''.join(statements)}  end\nendmodule{end}"
 
 
-def _harness_source(ports: Ports, zeros: Sequence[str]) -> str:
+def _harness_source(ports: Ports) -> str:
     """Put the harness behind what it needs to know of the design."""
     inputs, outputs = ports.input_names, ports.output_names
     connections = [".clk(clk), .rst(rst)"]
@@ -108,9 +106,6 @@ def _harness_source(ports: Ports, zeros: Sequence[str]) -> str:
         f"  output [{64 * len(ports.status) - 1}:0] status);",
         f"  top top({', '.join(connections)});",
         *(f"  assign {assignment};" for assignment in plain),
-        "  initial begin",
-        *(f"    top.{word} = 0;" for word in zeros),
-        "  end",
         "endmodule",
         files("dyadprop_sim").joinpath("harness.v").read_text(),
     ]

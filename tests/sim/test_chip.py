@@ -242,7 +242,7 @@ def test_a_driver_in_another_program(tmp_path, number):
     chip = Simulate(tmp_path, "--port", str(link), "--json", "out.json")
     try:
         assert chip.address == str(link)
-        assert any(f"dyadprop train --device serial:{link} --network net.toml" in line for line in chip.lines)
+        assert any(f'dyadprop.open("serial:{link}", dyadprop.Network.load("net.toml"))' in line for line in chip.lines)
         for _ in range(2):
             with dp.open(f"serial:{link}", NET) as device:
                 assert device.info.board == "ulx3s-85f"

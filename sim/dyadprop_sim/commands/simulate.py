@@ -98,7 +98,7 @@ def _serve(report: Report, chip: WireSimulation, port: Port, rates: dict[str, fl
         if rates:
             report.say(f"faults: {', '.join(f'{kind} {rate:g} a byte' for kind, rate in rates.items())}")
         report.result(f"the chip answers at {address}; use it with")
-        report.result(f"    dyadprop train --device serial:{address} --network {args.network}")
+        report.result(f'    dyadprop.open("serial:{address}", dyadprop.Network.load("{args.network}"))')
         report.result("Ctrl-C ends it")
         _until_the_end(server, proxy)
     finally:

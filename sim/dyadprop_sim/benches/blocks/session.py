@@ -216,6 +216,7 @@ async def streams(dut: Any, seed: int) -> None:
     down = [rng.randbytes(rng.choice([1, 2, 10, 150])) for _ in range(8)]
     bench.received.expect(up)
     bench.host.send(up, rng.choice([128, 100, 37]))
+    await bench.hold(talk(bench.host, damage, lambda: bench.host.opened))
     bench.give(*down)
     whole = b"".join(down)
     await bench.hold(
