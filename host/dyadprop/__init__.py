@@ -14,13 +14,14 @@ from dyadprop.errors import (
     DyadpropError,
     FormatError,
     NetworkMismatch,
+    ProtocolError,
     RangeError,
     ShapeError,
 )
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
-from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult
+from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult, WireStats
 
 __all__ = [
     "BuildError",
@@ -38,6 +39,7 @@ __all__ = [
     "NetworkMismatch",
     "Parameters",
     "Position",
+    "ProtocolError",
     "Q",
     "RangeError",
     "RawParameters",
@@ -51,6 +53,7 @@ __all__ = [
     "Stats",
     "TrainResult",
     "TrainingInterrupted",
+    "WireStats",
     "devices",
     "load_checkpoint",
     "load_parameters",

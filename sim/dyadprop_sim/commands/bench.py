@@ -9,6 +9,10 @@ The suite `learning` trains two networks with words of 16 to 6 bits, whose forma
 lossless as the device does, with steps rounded to nearest or stochastically, and in float64. It tells their accuracies
 on test data, how far lossless and float64 drift apart, and what momentum and weight decay would give.
 
+The suite `faults` sends batches to the simulated RTL of a chip through a cable that loses, flips, doubles and delays
+bytes, pulls the plug and takes the power away. The suite `wire` measures the share of a serial line that samples and
+gradients use, and the suite `driver` what the driver adds to a call.
+
 Exit code 1 if a word differs, a count of cycles is not the predicted one, a share is below its goal, or lossless falls
 further below float64 than its goal.
 """
@@ -31,8 +35,10 @@ from dyadprop.formats import Floats
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.plan import plan_network
 from dyadprop.report import Report
+from dyadprop_sim.commands.bench_faults import run_faults
 from dyadprop_sim.commands.bench_latency import run_latency
 from dyadprop_sim.commands.bench_learning import run_learning
+from dyadprop_sim.commands.bench_wire import run_driver, run_wire
 from dyadprop_sim.measure import measure_streaming, shares_of_multipliers
 
 
@@ -87,6 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", type=int, default=3, metavar="N", help="seeds that the suite learning averages (default: %(default)s)"
     )
+    parser.add_argument(
+        "--batches", type=int, default=50, metavar="N", help="of each row of the suite faults (default: %(default)s)"
+    )
+    parser.add_argument("--fault", metavar="KIND", help="the only kind of the suite faults (default: all)")
     parser.add_argument(
         "--picture", default="build/learning.png", metavar="FILE", help="of the suite learning (default: %(default)s)"
     )
@@ -315,7 +325,10 @@ def _machine() -> dict[str, Any]:
 
 
 _SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {
+    "driver": run_driver,
+    "faults": run_faults,
     "latency": run_latency,
     "learning": run_learning,
     "simulation": _simulation,
+    "wire": run_wire,
 }

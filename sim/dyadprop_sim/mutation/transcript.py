@@ -17,8 +17,9 @@ from dyadprop_hw.network import control_data_bits
 from dyadprop_sim import arithmetic
 from dyadprop_sim.golden import Model, Trace
 from dyadprop_sim.random_networks import KINDS, draw_words
-from dyadprop_sim.simulation import Words
-from dyadprop_sim.verilator import NetworkSimulation, pack
+from dyadprop_sim.rtl_network import pack
+from dyadprop_sim.transactions import Words
+from dyadprop_sim.verilator import NetworkSimulation
 
 STALLS = (0.0, 0.3, 0.7)
 STEPS = ((0.0, 1), (0.3, 2), (0.7, 3), (0.0, 2), (0.0, 2), (0.0, 1))  # stalls, and samples between steps
