@@ -234,7 +234,7 @@ def test_what_cannot_be_done_is_refused_and_skipped(link: Link) -> None:
     ]
     commands = b"".join(message(kind, body) for kind, body, *_ in cases) + message(Command.ECHO, b"end")
     found = link.ask(commands, len(cases) + 1)
-    assert found[:-1] == [refused(kind, *why) for kind, _, *why in cases]
+    assert found[:-1] == [refused(kind, why, expected, got) for kind, _, why, expected, got in cases]
     assert found[-1] == (Answer.ECHO, b"end")
     (registers,) = link.ask(message(Command.REGISTERS), 1)
     assert struct.unpack("<12I", registers[1])[Register.REFUSALS] == len(cases)

@@ -140,8 +140,9 @@ async def samples(dut: Any, seed: int) -> None:
                 bench.refuse(Command.STEP, Reason.HELD, Command.RELEASE, Command.STEP)
                 bench.send(Command.RELEASE, words(y, SIZES.target_word))
             else:
-                rows = [words(a, SIZES.input_word) + words(b, SIZES.target_word) for a, b in zip(x, y, strict=True)]
-                bench.send(command, b"".join(rows))
+                pairs = zip(x, y, strict=True)
+                body = b"".join(words(a, SIZES.input_word) + words(b, SIZES.target_word) for a, b in pairs)
+                bench.send(command, body)
             assert trace.inputs is not None
             bench.expect(Answer.INPUT_SENSITIVITY, *(words(row, SIZES.sensitivity_word) for row in trace.inputs))
             sums = [np.hstack([entry.weight, entry.bias[:, None]]) for entry in trace.gradients]

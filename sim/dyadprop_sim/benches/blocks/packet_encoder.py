@@ -64,8 +64,8 @@ class EncoderBench(Testbench):
         """Draw a packet."""
         rng = self.rng
         payload = rng.randbytes(size) if rng.random() < 0.5 else bytes(rng.choices([0, 1, 255], k=size))
-        numbers = rng.choices([0, 1, 255, 256, 4711, 65535], k=2)
-        return Fields(rng.randrange(10), rng.randrange(256), *numbers, payload, rng.randrange(17))
+        sequence, acknowledge = rng.choices([0, 1, 255, 256, 4711, 65535], k=2)
+        return Fields(rng.randrange(10), rng.randrange(256), sequence, acknowledge, payload, rng.randrange(17))
 
 
 @cocotb.test()
