@@ -102,7 +102,7 @@ def test_the_output_of_the_demo_is_of_this_hardware() -> None:
 
 
 def test_devices_are_all_there() -> None:
-    named = re.findall(r"^\| `([a-z]+)[`?]", README, re.MULTILINE)
+    named = re.findall(r"^\| `([a-z]+)[`?:]", README, re.MULTILINE)
     assert set(named) == set(dp.devices())
 
 
