@@ -53,7 +53,7 @@ def run_wire(args: argparse.Namespace, report: Report) -> int:
     cycles = plan_network(LINE_NET).interval
     report.result(
         f"the network takes a sample every {cycles} cycles; at {max(BAUDS):,} baud the line brings one every "
-        f"{round(down / SAMPLES * BITS_A_BYTE * find_board(DEFAULT_BOARD).clock / max(BAUDS)):,}"
+        f"{round((sizes.inputs + sizes.targets) * BITS_A_BYTE * find_board(DEFAULT_BOARD).clock / max(BAUDS)):,}"
     )
     rows: list[dict[str, Any]] = []
     compared = Comparison()
