@@ -9,9 +9,10 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.plan import plan_network
+from dyadprop.relaxation.state import State
+from dyadprop.relaxation.trajectory import Settling, settling
 from dyadprop.widths import target_format
-from dyadprop_sim.probe import Settling, held_sample, rtl_trajectory, settling
-from dyadprop_sim.relaxation import State
+from dyadprop_sim.probe import held_sample, rtl_trajectory
 
 
 def state(*values: int) -> State:

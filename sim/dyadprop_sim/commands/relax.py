@@ -15,9 +15,10 @@ from dyadprop.errors import RangeError
 from dyadprop.network import Dense, Network
 from dyadprop.optional import optional_packages
 from dyadprop.plan import plan_network
+from dyadprop.relaxation.trajectory import settling
 from dyadprop.report import Report
 from dyadprop.widths import target_format
-from dyadprop_sim.probe import held_sample, rtl_trajectory, settling
+from dyadprop_sim.probe import held_sample, rtl_trajectory
 
 DEFAULT_DEVICE = "verilator"
 STALLS = 0.2
