@@ -18,6 +18,7 @@ from dyadprop.errors import (
     ShapeError,
 )
 from dyadprop.formats import Formats, Q
+from dyadprop.methods.run import compare
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
 from dyadprop.probes import Probe
@@ -62,6 +63,7 @@ __all__ = [
     "TrainResult",
     "TrainingInterrupted",
     "Trajectory",
+    "compare",
     "devices",
     "load_checkpoint",
     "load_parameters",
