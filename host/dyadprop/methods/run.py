@@ -68,7 +68,7 @@ class MethodTable:
         return len(self.reports)
 
     def __str__(self) -> str:
-        rows = [("method", "ticks", "error", "from random", "later", "read")]
+        rows: list[tuple[str, ...]] = [("method", "ticks", "error", "from random", "later", "read")]
         for r in self:
             errors = (f"{e:.1e}" for e in (r.error, r.error_from_random, r.error_later))
             rows.append((f"{r.name} ({r.reference})", str(r.steps), *errors, r.read))

@@ -22,7 +22,7 @@ class Node:
     Parameters
     ----------
     outputs : int
-    reads : tuple of str
+    reads : sequence of str, or str
         Inputs or nodes whose activations it takes, side by side in this order.
     activation : {"identity", "relu", "leaky_relu", "tanh", "sigmoid"}
     weights : str, optional
@@ -36,15 +36,14 @@ class Node:
     """
 
     outputs: int
-    reads: tuple[str, ...]
+    reads: Sequence[str]
     activation: str = "tanh"
     weights: str | None = None
     slope: float = 2.0**-7
 
     def __post_init__(self) -> None:
         whole_number("outputs of a node", self.outputs, 1, MAX_WIDTH)
-        reads: object = self.reads
-        object.__setattr__(self, "reads", (reads,) if isinstance(reads, str) else tuple(self.reads))
+        object.__setattr__(self, "reads", (self.reads,) if isinstance(self.reads, str) else tuple(self.reads))
         if not self.reads:
             raise RangeError("a node reads nothing; it must name at least one input or node")
         if self.activation not in ACTIVATIONS:
