@@ -7,6 +7,7 @@ from dyadprop.methods.task import Attempt, Layers, Method, Task, moved, until_re
 from dyadprop.network import Parameters
 from dyadprop.relaxation.reals import phi, times_slope
 
+_ROUND_OFF = 1e-13  # a change below it may never come
 _DT = 0.5  # whole steps of all layers at once may oscillate: the couplings go both ways
 
 
@@ -54,7 +55,9 @@ def _targets(task: Task, states: Layers, beta: float) -> Layers:
 
 
 def _settle(task: Task, states: Layers, beta: float) -> int:
-    return until_rest(lambda: moved(states, _targets(task, states, beta), _DT), task.nudge * task.tolerance)
+    return until_rest(
+        lambda: moved(states, _targets(task, states, beta), _DT), max(task.nudge * task.tolerance, _ROUND_OFF)
+    )
 
 
 def _own_gradient(task: Task, states: Layers) -> list[Parameters]:
@@ -74,7 +77,7 @@ def _own_gradient(task: Task, states: Layers) -> list[Parameters]:
                 new[l] = new[l] + sloped(l - 1) @ task.params[l - 1].weight.T
         return moved(adjoint, new, _DT)
 
-    until_rest(tick, 1e-3 * task.nudge * task.tolerance)
+    until_rest(tick, max(1e-3 * task.nudge * task.tolerance, _ROUND_OFF))
     below = {0: task.x, **states}
     found = []
     for l in task.layers:

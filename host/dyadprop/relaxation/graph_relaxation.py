@@ -1,6 +1,6 @@
 """The relaxation of a graph, in floats: the same two lines as on a chain, with a sum over readers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -142,16 +142,19 @@ class GraphRelaxation:
         node = self.graph.nodes[key]
         return times_slope(node.activation, self.activation(key, state), state.sensitivities[key], node.slope)
 
-    def _until_rest(self, values: dict[str, Array], target: Any) -> None:
-        for _ in range(_PATIENCE):
-            change = 0.0
-            for key in self.keys:
-                new = target(key)
-                size = float(np.max(np.abs(new), initial=1e-300))
-                change = max(change, float(np.max(np.abs(new - values[key]))) / size)
-                values[key] = new
-            if change <= _AT_REST:
-                return
+    def _until_rest(self, values: dict[str, Array], target: Callable[[str], Array]) -> None:
+        with np.errstate(all="ignore"):  # what leaves for infinity is found below
+            for _ in range(_PATIENCE):
+                change = 0.0
+                for key in self.keys:
+                    new = target(key)
+                    size = float(np.max(np.abs(new), initial=1e-300))
+                    change = max(change, float(np.max(np.abs(new - values[key]))) / size)
+                    values[key] = new
+                if change <= _AT_REST:
+                    return
+                if not np.isfinite(change):
+                    break
         raise RangeError(
             f"the graph comes to no rest within {_PATIENCE} rounds; the weights of its cycle are too large"
         )

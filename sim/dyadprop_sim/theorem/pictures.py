@@ -48,9 +48,7 @@ def draw(folder: Path, claims: Mapping[str, Claim], seed: int) -> None:
     error_picture(
         folder / "shapes.png",
         {
-            "a recurrent cell unrolled over 5 steps: 10 ticks": {
-                "unrolled cell": claims["recurrence"].data["unrolled"]
-            },
+            "a recurrent cell unrolled over 5 steps: 10 ticks": claims["recurrence"].data,
             "two nodes that read each other: never": claims["cycles"].data,
         },
         title="Without a cycle finite, round a cycle geometric",
