@@ -13,6 +13,7 @@ import pytest
 import dyadprop as dp
 from dyadprop.cli import main
 from dyadprop.methods import adjoint
+from dyadprop.methods.run import METHODS
 from dyadprop.plan import StagePlan
 from dyadprop.relaxation import reals
 from dyadprop.relaxation.chain import Relaxation
@@ -167,7 +168,6 @@ def slow_graph(patch: Patch) -> None:
 
 def one_tick_less(patch: Patch) -> None:
     dyadic = adjoint.dyadic
-    METHODS = rivals.compare.__globals__["METHODS"]
     method = METHODS["dyadic relaxation"]
 
     def short(task: Any, random_start: bool, extra: int) -> Any:
@@ -178,8 +178,7 @@ def one_tick_less(patch: Patch) -> None:
 
 
 def same_nudge(patch: Patch) -> None:
-    compare = rivals.compare
-    patch.setattr(rivals, "compare", lambda *args, **options: compare(*args, **{**options, "nudge": 0.1}))
+    patch.setattr(rivals, "compare", lambda *args, **options: dp.compare(*args, **{**options, "nudge": 0.1}))
 
 
 BROKEN: dict[str, Callable[[Patch], None]] = {
