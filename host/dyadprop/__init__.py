@@ -22,13 +22,13 @@ from dyadprop.formats import Formats, Q
 from dyadprop.methods.run import compare
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
-from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult, WireStats
 from dyadprop.probes import Probe
 from dyadprop.probes import open_probe as probe
 from dyadprop.relaxation.graph import Graph, Node
 from dyadprop.relaxation.run import relax
 from dyadprop.relaxation.state import State
 from dyadprop.relaxation.trajectory import Trajectory
+from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult, WireStats
 
 __all__ = [
     "BuildError",
@@ -48,8 +48,8 @@ __all__ = [
     "Node",
     "Parameters",
     "Position",
-    "ProtocolError",
     "Probe",
+    "ProtocolError",
     "Q",
     "RangeError",
     "RawParameters",
@@ -64,8 +64,8 @@ __all__ = [
     "Stats",
     "TrainResult",
     "TrainingInterrupted",
-    "WireStats",
     "Trajectory",
+    "WireStats",
     "compare",
     "devices",
     "load_checkpoint",

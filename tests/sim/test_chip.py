@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dyadprop.compare import compare_checkpoints, compare_results, compare_training
 
 import dyadprop as dp
 from dyadprop.cli import main
-from dyadprop.compare import compare_checkpoints, compare_results, compare_training
 from dyadprop.identity import read_identity
 from dyadprop.plan import plan_network
 from dyadprop.ports import SerialPort

@@ -8,8 +8,8 @@ from dataclasses import astuple
 from typing import Any
 
 import numpy as np
-
 from dyadprop.compare import Comparison, compare_results
+
 from dyadprop.device import open_device
 from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network
