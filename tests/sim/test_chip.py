@@ -17,7 +17,7 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.cli import main
-from dyadprop.compare import compare_checkpoints, compare_results, compare_training
+from dyadprop.comparison import compare_checkpoints, compare_results, compare_training
 from dyadprop.identity import read_identity
 from dyadprop.plan import plan_network
 from dyadprop.serial_device import SerialDevice

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import dyadprop as dp
-from dyadprop.compare import Comparison, compare_checkpoints, compare_parameters, compare_results, compare_training
+from dyadprop.comparison import Comparison, compare_checkpoints, compare_parameters, compare_results, compare_training
 from dyadprop.plan import plan_network
 from dyadprop.results import Stats
 from dyadprop.widths import target_format
