@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -35,4 +36,4 @@ def test_bitstream_passes_its_options_on() -> None:
     assert done.returncode == 0
     (line,) = (line for line in done.stdout.splitlines() if "dyadprop build" in line)
     options = line.split("dyadprop build ")[1].strip()
-    assert options.split() == "--board 'ulx3s-85f' --seeds '5' --clock '100' 'my net.toml'".split()
+    assert shlex.split(options) == ["--board", "ulx3s-85f", "--seeds", "5", "--clock", "100", "my net.toml"]
