@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: ./setup.sh demo|dev
+# Usage: ./setup.sh demo|boards|dev
 #
 # Make .venv with that extra of pyproject.toml, and install the Debian packages that it needs. Does nothing when all of
 # that is there. PYTHON=/path/to/python3 chooses the interpreter.
@@ -9,8 +9,8 @@ exec 9<setup.sh && flock 9  # `make -j` sets up once
 
 extra=${1:-}
 case $extra in
-    demo | dev) ;;
-    *) echo "setup: got '$extra', expected demo or dev" >&2; exit 2 ;;
+    demo | boards | dev) ;;
+    *) echo "setup: got '$extra', expected demo, boards or dev" >&2; exit 2 ;;
 esac
 
 step() { echo "setup: $*"; }
@@ -40,7 +40,7 @@ find_python() {
     local name
     for name in ${PYTHON:-python3.11 python3.12 python3.13 python3 /usr/bin/python3}; do
         usable "$name" || continue
-        [[ $extra == demo ]] || embeddable "$name" || debian_python "$name" || continue
+        [[ $extra != dev ]] || embeddable "$name" || debian_python "$name" || continue
         python=$name
         return
     done
@@ -51,9 +51,11 @@ find_python() {
 
 missing_packages() {
     local missing=()
-    command -v g++ >/dev/null || missing+=(g++)                  # Verilator's output is C++
-    command -v make >/dev/null || missing+=(make)                # and Verilator builds it with make
-    perl -MPod::Usage -e 1 2>/dev/null || missing+=(perl)        # `verilator` is a Perl script; perl-base is too small
+    if [[ $extra != boards ]]; then                              # its tools are WebAssembly
+        command -v g++ >/dev/null || missing+=(g++)              # Verilator's output is C++
+        command -v make >/dev/null || missing+=(make)            # and Verilator builds it with make
+        perl -MPod::Usage -e 1 2>/dev/null || missing+=(perl)    # `verilator` is a Perl script; perl-base is too small
+    fi
     find_python
     [[ -n $python || -n ${PYTHON:-} ]] || missing+=(python3-venv)
     if [[ $extra == dev ]]; then
@@ -98,7 +100,7 @@ made_from() { { pwd; cat pyproject.toml setup.sh; echo "${PYTHON:-}"; } | sha256
 stamp=.venv/made-from
 now=$(made_from)
 if .venv/bin/python -c '' 2>/dev/null; then
-    for have in "$extra" dev; do  # dev holds all that demo does
+    for have in "$extra" dev; do  # dev holds all that the others do
         [[ $(cat "$stamp-$have" 2>/dev/null) != "$now" ]] || exit 0
     done
 fi

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dyadprop.identity import read_identity
 from dyadprop.plan import plan_network
 from dyadprop.serial_device import SerialDevice
 from dyadprop_boards.identity import identity
-from dyadprop_boards.table import BOARDS, Board, find_board
+from dyadprop_boards.table import BOARDS, find_board
 from dyadprop_sim.chip import ChipOptions, simulate_chip
 from dyadprop_sim.chip_device import ChipDevice, SimulatedPort
 from dyadprop_sim.chip_server import ChipServer
@@ -157,7 +158,7 @@ class CrookedPort(SimulatedPort):
 
 def test_a_rate_that_does_not_work_goes_back_to_the_old_one():
     """The chip waits for a quarter of a second of its own time, which the simulation lets pass."""
-    slow = Board("slow", 1_600_000, 200_000, "none")
+    slow = replace(find_board("ulx3s-85f"), name="slow", clock=1_600_000, baud=200_000)
     chip = simulate_chip(plan_network(NET), slow, ChipOptions(bits=True, build=BUILD))
     with ChipServer(chip, PtyPort()) as server:
         opener = partial(CrookedPort, server=server)
