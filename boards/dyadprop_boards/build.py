@@ -18,6 +18,7 @@ from dyadprop.errors import BuildError, CapacityError, RangeError
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
 from dyadprop.report import write_json
+from dyadprop_boards.ecp5_packing import pack_registers
 from dyadprop_boards.fpgas import RESOURCES, Family, Resource
 from dyadprop_boards.identity import identity
 from dyadprop_boards.logs import check_clock, count_resources, read_cells, read_placement, slowest_path
@@ -219,6 +220,8 @@ def _build(
     progress.step("elaborating")
     commands = _write_design(design, chip(design), work)
     done, cells = _synthesize(commands["yosys"], work, progress)
+    if board.fpga.family == "ecp5":
+        cells["TRELLIS_FF"] -= _pack_registers(work / f"{TOP}.json")
     estimate = count_resources(cells, board.fpga)
     result = BuildResult(
         board=board.name,
@@ -328,6 +331,14 @@ def _synthesize(arguments: list[str], work: Path, progress: Progress) -> tuple[D
             raise BuildError(f"synthesis made a netlist that contradicts itself: {line.strip()}; its log is {log}")
     stat = work / f"{TOP}.stat.json"
     return done, read_cells(stat.read_text(), str(stat))
+
+
+def _pack_registers(netlist: Path) -> int:
+    """Move registers into the blocks beside them; give how many flip-flops that saves."""
+    design = json.loads(netlist.read_text())
+    packed = pack_registers(design)
+    netlist.write_text(json.dumps(design))
+    return packed.registers
 
 
 def _place(
