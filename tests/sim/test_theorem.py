@@ -29,6 +29,8 @@ from dyadprop_sim.theorem.pictures import PICTURES
 PAGE = Path(__file__).parents[2] / "docs" / "theorem.md"
 SEED = 0  # of the page
 
+pytestmark = pytest.mark.timeout(1800)  # the first to ask for the measurements waits for all of them
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
