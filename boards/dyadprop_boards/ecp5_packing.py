@@ -1,7 +1,9 @@
 """Move registers of an ECP5 netlist into the hard blocks beside them, which yosys does not do."""
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _RANKS = ("A", "B")
@@ -94,6 +96,14 @@ def pack_registers(design: dict[str, Any]) -> Packed:
         if cell["type"] == "MULT18X18D":
             _pack_multiplier(netlist, name, cell, packed)
     packed.registers = before - sum(_is_plain(cell) for cell in netlist.cells.values())
+    return packed
+
+
+def pack_netlist(path: Path) -> Packed:
+    """Pack the registers of a netlist in a file (`pack_registers`)."""
+    design = json.loads(path.read_text())
+    packed = pack_registers(design)
+    path.write_text(json.dumps(design))
     return packed
 
 

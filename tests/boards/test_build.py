@@ -16,7 +16,9 @@ from amaranth.lib.wiring import In, Out
 import dyadprop as dp
 from dyadprop.cli import main
 from dyadprop_boards import build as build_module
-from dyadprop_boards.build import BuildOptions, Design, TimingMissed, build, fit
+from dyadprop_boards.build import BuildOptions, TimingMissed, build
+from dyadprop_boards.design import Design, fit
+from dyadprop_boards.project import make_platform
 from dyadprop_boards.table import find_board
 from tests.boards.small_chip import SmallChip
 
@@ -177,24 +179,24 @@ def test_synthesis_only(tools: Tools) -> None:
 def test_too_few_multipliers_are_refused_at_once() -> None:
     message = r"needs at least 14 multipliers; the budget is 8: board icebreaker has 8 multipliers \(iCE40UP5K\); give"
     with pytest.raises(dp.CapacityError, match=message):
-        fit(dp.Network(4, [dp.Dense(4, "tanh")] * 3), find_board("icebreaker"), BuildOptions())
+        fit(dp.Network(4, [dp.Dense(4, "tanh")] * 3), find_board("icebreaker"))
 
 
 def test_clocks_are_refused_at_once() -> None:
     with pytest.raises(dp.RangeError, match=r"^no PLL of ecp5 makes 900 MHz"):
-        fit(NET, ULX3S, BuildOptions(clock=900_000_000))
+        fit(NET, ULX3S, clock=900_000_000)
     with pytest.raises(dp.RangeError, match=r"^no seed was given"):
         build(NET, ULX3S, "unused", BuildOptions(seeds=()))
 
 
 def test_a_clock_that_is_not_exact_is_told_as_it_is() -> None:
-    design = fit(NET, ULX3S, BuildOptions(clock=83_000_000))
+    design = fit(NET, ULX3S, clock=83_000_000)
     assert design.wanted == 83_000_000
     assert design.clock == 82_812_500.0
 
 
 def test_a_board_without_multipliers_makes_them_of_logic() -> None:
-    assert fit(NET, find_board("hx8k-breakout"), BuildOptions()).plan.multipliers == 7
+    assert fit(NET, find_board("hx8k-breakout")).plan.multipliers == 7
 
 
 def test_a_tool_that_fails_names_its_log(tools: Tools) -> None:
@@ -254,12 +256,12 @@ def test_a_board_whose_package_is_missing() -> None:
         r"^board ulx3s-12f needs the package no_such_package, which is not installed; pip install 'dyadprop\[boards\]'"
     )
     with pytest.raises(dp.BuildError, match=message):
-        build_module.make_platform(board)
+        make_platform(board)
     board = replace(ULX3S, platform="amaranth_boards.ulx3s:NoPlatform")
     with pytest.raises(
         dp.BuildError, match=r"names the platform amaranth_boards\.ulx3s:NoPlatform, which is not there$"
     ):
-        build_module.make_platform(board)
+        make_platform(board)
 
 
 def test_the_command(tools: Tools, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

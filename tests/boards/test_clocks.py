@@ -9,9 +9,9 @@ import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
-from dyadprop_boards.build import make_platform
 from dyadprop_boards.clocks import PowerOnReset
 from dyadprop_boards.pll import find_pll
+from dyadprop_boards.project import make_platform
 from dyadprop_boards.table import BOARDS, Board, find_board
 from dyadprop_boards.top import BoardTop
 from tests.boards.small_chip import SmallChip

@@ -9,8 +9,8 @@ import pytest
 
 import dyadprop as dp
 from dyadprop_boards import fpgas
-from dyadprop_boards.build import make_platform
 from dyadprop_boards.fpgas import Fpga
+from dyadprop_boards.project import make_platform
 from dyadprop_boards.table import BOARDS, Board, check_board, find_board
 
 DOCS = Path(__file__).parents[2] / "docs" / "boards.md"
