@@ -128,7 +128,9 @@ def _build(
     commands = write_project(design, chip(design), work)
     run, cells = synthesize(commands["yosys"], work, progress)
     if design.board.fpga.family == "ecp5":
-        cells["TRELLIS_FF"] -= pack_netlist(work / f"{TOP}.json").registers
+        packed = pack_netlist(work / f"{TOP}.json")
+        if packed.registers:
+            cells["TRELLIS_FF"] -= packed.registers
     estimate = count_resources(cells, board.fpga)
     result = BuildResult(
         board=board.name,

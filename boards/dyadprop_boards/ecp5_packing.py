@@ -86,8 +86,10 @@ def pack_registers(design: dict[str, Any]) -> Packed:
     register that moves is not defined, which the gateware's data registers are anyway.
     """
     tops = [module for module in design["modules"].values() if int(module.get("attributes", {}).get("top", "0"), 2)]
-    netlist = _Netlist(tops[0])
     packed = Packed()
+    if not tops:
+        return packed
+    netlist = _Netlist(tops[0])
     before = sum(_is_plain(cell) for cell in netlist.cells.values())
     for cell in list(netlist.cells.values()):
         if cell["type"] == "DP16KD":
