@@ -279,7 +279,8 @@ def test_the_command(tools: Tools, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     tools.make((70.0,))
     tools.script(
         "YOSYS",
-        'echo \'{"design": {"num_cells_by_type": {}}}\' > top.stat.json; echo \'{"modules": {}, "other": 1}\' > top.json',
+        'echo \'{"design": {"num_cells_by_type": {}}}\' > top.stat.json; '
+        'echo \'{"modules": {}, "other": 1}\' > top.json',
     )
     assert main(arguments[:4]) == 1
     assert capsys.readouterr().out.startswith(
