@@ -62,6 +62,10 @@ class LaneShape:
         return Mux(base == self.deltas - self.groups, 0, base + self.groups)
 
 
+def _extend(value: Any, bits: int) -> Any:
+    return Cat(value, value[-1].replicate(bits - len(value)))
+
+
 class Lane(wiring.Component):
     """Weights, gradients and multipliers of the rows ``i = P - 1 - index (mod P)`` of one stage.
 
@@ -325,15 +329,20 @@ class Lane(wiring.Component):
         m.d.sync += saturated_q10.eq(self.saturated_in + (frame_q9.updates & step.saturated))
         m.d.comb += self.saturated_out.eq(saturated_q10)
 
-        word = Mux(frame_q3.reads_weight, weight_q3, gradient_q3)
-        partial_q4 = Signal(signed(self.shape.partial_bits), reset_less=True)
-        m.d.comb += self.partial_out.eq(partial_q4)
+        # What goes onto the chain: the product, or the word of a read-out. Registers that are cleared in all other cycles
+        # let one level of logic choose.
+        weight_word_q3 = Signal.like(weight_q2)
+        m.d.sync += weight_word_q3.eq(Mux(frame_q2.reads & frame_q2.reads_weight, weight_q2, 0))
+        reads_gradient_q3 = Signal()
+        m.d.sync += reads_gradient_q3.eq(frame_q2.reads & ~frame_q2.reads_weight)
+        bits = self.shape.partial_bits
+        addend: Any = _extend(weight_word_q3, bits) | (_extend(gradient_q3, bits) & reads_gradient_q3.replicate(bits))
         if numbers.has_sensitivity:
             product_q3 = Signal(signed(numbers.weight.width + numbers.sensitivity.width), reset_less=True)
-            m.d.sync += product_q3.eq(weight_q2 * delta_q2)
-            # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
-            addend = Mux(frame_q3.learns, product_q3, Mux(frame_q3.reads, word, 0))
-            m.d.sync += partial_q4.eq(self.partial_in + addend)
-        else:
-            m.d.sync += partial_q4.eq(Mux(frame_q3.reads, word, self.partial_in))
+            m.d.sync += product_q3.eq(Mux(frame_q2.learns, weight_q2 * delta_q2, 0))
+            addend |= _extend(product_q3, bits)
+        # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
+        partial_q4 = Signal(signed(bits), reset_less=True)
+        m.d.comb += self.partial_out.eq(partial_q4)
+        m.d.sync += partial_q4.eq(self.partial_in + addend.as_signed() if numbers.has_sensitivity else self.partial_in | addend)
         return frame_q9.updates, address_q9
