@@ -82,7 +82,9 @@ class WeightStep(wiring.Component):
         negative = doubled[-1]
         coarse_q1 = Signal(unsigned(window), reset_less=True)
         low_q1 = Signal(signed(bits), reset_less=True)
-        negative_q1, sticky_q1, far_q1 = (Signal(name=name, reset_less=True) for name in ("negative_q1", "sticky_q1", "far_q1"))
+        negative_q1, sticky_q1, far_q1 = (
+            Signal(name=name, reset_less=True) for name in ("negative_q1", "sticky_q1", "far_q1")
+        )
         with m.Switch(shift[_FINE_BITS:]):
             for place in range(-(-bits // fine)):
                 with m.Case(place):
