@@ -140,7 +140,15 @@ def _pack_multiplier(netlist: _Netlist, name: str, cell: dict[str, Any], packed:
     products = [f"P{bit}" for bit in range(_WIDTH["P"])]
     for rank in ("OUTPUT", "PIPELINE"):
         if clock is None:
-            first = next((netlist.register_behind(bit, None) for p in products for bit in connections.get(p, []) if netlist.sinks[bit]), None)
+            first = next(
+                (
+                    netlist.register_behind(bit, None)
+                    for p in products
+                    for bit in connections.get(p, [])
+                    if netlist.sinks[bit]
+                ),
+                None,
+            )
             clock = netlist.cells[first]["connections"]["CLK"] if first else None
         if clock is None or not _pack_outputs(netlist, cell, products, clock):
             break
