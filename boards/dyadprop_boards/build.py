@@ -125,7 +125,7 @@ def _build(
     board, work = design.board, folder / WORK
     progress.step("elaborating")
     commands = write_project(design, chip(design), work)
-    run, cells = synthesize(commands["yosys"], work, progress)
+    run, cells, parts = synthesize(design, commands["yosys"], work, progress)
     estimate = count_resources(cells, board.fpga)
     result = BuildResult(
         board=board.name,
@@ -147,6 +147,7 @@ def _build(
         options={"synthesis": " ".join(synthesis_options(board)), "after_read": "; ".join(commands_after_read(board))},
         synthesis=run,
         synthesized=cells,
+        parts=parts,
         estimate=estimate,
         hashes={"design": _hash(work / f"{TOP}.il")},
         versions=_versions(),

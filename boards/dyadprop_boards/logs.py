@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 from dyadprop.errors import BuildError
@@ -63,6 +64,9 @@ _PLACED: dict[Family, dict[str, dict[str, int]]] = {
 }
 
 
+_PART = re.compile(r"chip\.(core\.network\.(stage_\d+|head)\.)?")
+
+
 def read_cells(text: str, where: str) -> dict[str, int]:
     """Read how many cells of each type a netlist has, from ``stat -json`` of yosys.
 
@@ -93,6 +97,40 @@ def count_resources(cells: dict[str, int], fpga: Fpga) -> dict[str, Used]:
         )
         for resource in RESOURCES
     }
+
+
+def read_parts(text: str, where: str, fpga: Fpga) -> dict[str, dict[str, int]]:
+    """Read what each part of the chip takes, from the netlist that yosys writes as JSON.
+
+    Parameters
+    ----------
+    text : str
+    where : str
+        How messages call the file.
+    fpga : Fpga
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        Resources of ``stage_1`` and so on, ``head``, ``link`` (the rest of the chip) and ``board`` (clock and pins).
+        Cells are named after what they drive, so one that two parts share counts for one of them.
+
+    Raises
+    ------
+    BuildError
+        If it is no netlist.
+    """
+    weights = _NETLIST[fpga.family]
+    parts: dict[str, dict[str, int]] = {}
+    try:
+        for name, cell in json.loads(text)["modules"]["top"]["cells"].items():
+            match = _PART.match(name)
+            part = parts.setdefault((match[2] or "link") if match else "board", dict.fromkeys(RESOURCES, 0))
+            for resource in RESOURCES:
+                part[resource] += weights[resource].get(cell["type"], 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BuildError(f"cells are not in {where}: {_reason(error)}") from error
+    return parts
 
 
 def read_placement(text: str, where: str, fpga: Fpga, netlist: dict[str, Used]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from dyadprop.errors import BuildError
 from dyadprop_boards.design import Design
 from dyadprop_boards.fpgas import Family
-from dyadprop_boards.logs import check_clock, read_cells, read_placement, slowest_path
+from dyadprop_boards.logs import check_clock, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import TOP
 from dyadprop_boards.result import Placement, ToolRun, Used
@@ -22,8 +22,10 @@ PRODUCTS: dict[Family, tuple[str, str]] = {
 }
 
 
-def synthesize(arguments: Sequence[str], work: Path, progress: Progress) -> tuple[ToolRun, dict[str, int]]:
-    """Make the netlist; give the run, and the netlist's cells."""
+def synthesize(
+    design: Design, arguments: Sequence[str], work: Path, progress: Progress
+) -> tuple[ToolRun, dict[str, int], dict[str, dict[str, int]]]:
+    """Make the netlist; give the run, the netlist's cells, and what each part of the chip takes (`read_parts`)."""
     progress.step("synthesis")
     script = (work / f"{TOP}.ys").read_text()
     netlist = f"{TOP}.syn.json" if f"{TOP}.syn.json" in script else f"{TOP}.json"
@@ -40,7 +42,8 @@ def synthesize(arguments: Sequence[str], work: Path, progress: Progress) -> tupl
         if "Driver-driver conflict" in line:  # only a warning to yosys, which then takes one of the two
             raise BuildError(f"synthesis made a netlist that contradicts itself: {line.strip()}; its log is {log}")
     stat = work / f"{TOP}.stat.json"
-    return _run(done), read_cells(stat.read_text(), str(stat))
+    parts = read_parts((work / netlist).read_text(), str(work / netlist), design.board.fpga)
+    return _run(done), read_cells(stat.read_text(), str(stat)), parts
 
 
 def place(

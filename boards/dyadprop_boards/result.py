@@ -140,6 +140,8 @@ class BuildResult:
     synthesis : ToolRun
     synthesized : dict of str to int
         Cells by their type.
+    parts : dict of str to dict of str to int
+        Resources of each stage (``stage_1``), of ``head``, ``link`` and ``board``, after synthesis.
     estimate : dict of str to Used
         Resources after synthesis.
     placements : tuple of Placement
@@ -176,6 +178,7 @@ class BuildResult:
     options: dict[str, str]
     synthesis: ToolRun
     synthesized: dict[str, int]
+    parts: dict[str, dict[str, int]]
     estimate: dict[str, Used]
     placements: tuple[Placement, ...] = ()
     best: int | None = None
