@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import dyadprop as dp
-from dyadprop_boards.build import WORK, BuildOptions, build
+from dyadprop_boards.build import WORK, BuildOptions, TimingMissed, build
 from dyadprop_boards.fpgas import RESOURCES, Resource
 from dyadprop_boards.table import BOARDS, Board, find_board
 from tests.boards.small_chip import SmallChip
@@ -87,6 +87,24 @@ def test_bitstream_of_a_stand_in(name: str) -> None:
         assert utilization.get(site, {"available": 0})["available"] == board.fpga.has(resource), site
         compared += 1
     assert compared >= 3
+
+
+def test_a_missed_timing_is_a_result() -> None:
+    """Place and route fails then, but writes its report."""
+    with pytest.raises(TimingMissed) as caught:
+        build(
+            SMALLEST,
+            find_board("ulx3s-12f"),
+            OUT / "ulx3s-12f" / "too-fast",
+            BuildOptions(clock=300_000_000),
+            lambda design: SmallChip(),
+        )
+    (placement,) = caught.value.result.placements
+    assert not placement.met
+    assert placement.clock.asked == pytest.approx(300e6, rel=1e-3)
+    assert 50e6 < placement.clock.reached < 300e6
+    assert placement.critical_path is not None
+    assert placement.critical_path.nanoseconds == pytest.approx(1e9 / placement.clock.reached, rel=1e-3)
 
 
 def check_memories(folder: Path) -> None:
