@@ -17,11 +17,11 @@ demo: setup-demo ## train on digits, then watch a network settle; DEVICE= UPDATE
 	$(BIN)/dyadprop train --out build/demo $(call option,device update epochs seed)
 	$(BIN)/dyadprop relax --device verilator --out build/demo $(call option,seed)
 
-images: setup-demo ## draw the pictures of docs/images again
+images: setup-demo ## draw the pictures of docs/images again, and fill the tables of docs/theorem.md
 	$(BIN)/dyadprop train --out build/images
-	$(BIN)/dyadprop relax --out build/images
 	$(BIN)/dyadprop wave --out build/images
-	cp build/images/loss.png build/images/theorem.png build/images/wave.png docs/images
+	$(BIN)/dyadprop relax --figures build/images --page docs/theorem.md
+	cp build/images/*.png build/images/*.gif docs/images
 
 test: setup-dev ## run all tests; PYTEST_ARGS= passes through
 	$(BIN)/pytest -n 2 --junitxml=build/junit.xml $(PYTEST_ARGS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dyadprop.errors import BuildError
 from dyadprop_boards.design import Design
+from dyadprop_boards.ecp5_packing import pack_netlist
 from dyadprop_boards.fpgas import Family
 from dyadprop_boards.logs import check_clock, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.progress import Progress
@@ -25,7 +26,10 @@ PRODUCTS: dict[Family, tuple[str, str]] = {
 def synthesize(
     design: Design, arguments: Sequence[str], work: Path, progress: Progress
 ) -> tuple[ToolRun, dict[str, int], dict[str, dict[str, int]]]:
-    """Make the netlist; give the run, the netlist's cells, and what each part of the chip takes (`read_parts`)."""
+    """Make the netlist; give the run, the netlist's cells, and what each part of the chip takes (`read_parts`).
+
+    On ECP5 registers are then moved into the blocks beside them; cells and parts are counted behind that.
+    """
     progress.step("synthesis")
     script = (work / f"{TOP}.ys").read_text()
     netlist = f"{TOP}.syn.json" if f"{TOP}.syn.json" in script else f"{TOP}.json"
@@ -42,8 +46,13 @@ def synthesize(
         if "Driver-driver conflict" in line:  # only a warning to yosys, which then takes one of the two
             raise BuildError(f"synthesis made a netlist that contradicts itself: {line.strip()}; its log is {log}")
     stat = work / f"{TOP}.stat.json"
+    cells = read_cells(stat.read_text(), str(stat))
+    if design.board.fpga.family == "ecp5":
+        packed = pack_netlist(work / netlist)
+        if packed.registers:
+            cells["TRELLIS_FF"] -= packed.registers
     parts = read_parts((work / netlist).read_text(), str(work / netlist), design.board.fpga)
-    return _run(done), read_cells(stat.read_text(), str(stat)), parts
+    return _run(done), cells, parts
 
 
 def place(

@@ -19,8 +19,15 @@ from dyadprop.errors import (
     ShapeError,
 )
 from dyadprop.formats import Formats, Q
+from dyadprop.methods.run import compare
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
+from dyadprop.probes import Probe
+from dyadprop.probes import open_probe as probe
+from dyadprop.relaxation.graph import Graph, Node
+from dyadprop.relaxation.run import relax
+from dyadprop.relaxation.state import State
+from dyadprop.relaxation.trajectory import Trajectory
 from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult, WireStats
 
 __all__ = [
@@ -35,10 +42,13 @@ __all__ = [
     "DyadpropError",
     "FormatError",
     "Formats",
+    "Graph",
     "Network",
     "NetworkMismatch",
+    "Node",
     "Parameters",
     "Position",
+    "Probe",
     "ProtocolError",
     "Q",
     "RangeError",
@@ -50,14 +60,19 @@ __all__ = [
     "SaturationError",
     "SaturationWarning",
     "ShapeError",
+    "State",
     "Stats",
     "TrainResult",
     "TrainingInterrupted",
+    "Trajectory",
     "WireStats",
+    "compare",
     "devices",
     "load_checkpoint",
     "load_parameters",
     "open",
+    "probe",
+    "relax",
     "save_checkpoint",
     "save_parameters",
 ]

@@ -105,7 +105,7 @@ class WeightStep(wiring.Component):
             weight_next = Signal(Fixed(q), name=f"weight_q{cycle + 1}", reset_less=True)
             m.d.sync += weight_next.eq(weight)
             weight = weight_next
-        difference_q4 = Signal(signed(q.width + 4), reset_less=True)
+        difference_q4 = Signal(signed(q.width + 3), reset_less=True)  # a step at its limit and a weight
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
             difference_q4.eq(weight - step_q3),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dyadprop.compare import Comparison, compare_checkpoints, compare_results, compare_training
+from dyadprop.comparison import Comparison, compare_checkpoints, compare_results, compare_training
 from dyadprop.device import Device, open_device
 from dyadprop.errors import DeviceLost, DeviceTimeout, DyadpropError
 from dyadprop.formats import Floats

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dyadprop import timing
-from dyadprop.compare import Comparison, compare_words
+from dyadprop.comparison import Comparison, compare_words
 from dyadprop.formats import Ints
 from dyadprop.network import RawParameters
 from dyadprop.operations import Operation

@@ -138,10 +138,14 @@ def test_a_tool_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_ctrl_c_keeps_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     tool = script(folder, monkeypatch, "echo Info: iteration 7; echo $$ > pid; sleep 60")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     seen: list[str] = []
-    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
-        run_tool(tool, [], folder, folder / "tool.log", seen.append)
+    try:
+        with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+            run_tool(tool, [], folder, folder / "tool.log", seen.append)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert re.search(rf"yosys was interrupted after \d+ s; its log is {folder}/tool\.log", caplog.text)
     assert seen[-1] == "Info: iteration 7"
     assert (folder / "tool.log").read_text() == "Info: iteration 7\n"

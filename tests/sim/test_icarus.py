@@ -17,7 +17,7 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.cache import cache_folder
-from dyadprop.compare import Comparison, compare_checkpoints, compare_parameters, compare_results, compare_training
+from dyadprop.comparison import Comparison, compare_checkpoints, compare_parameters, compare_results, compare_training
 from dyadprop.plan import plan_network
 from dyadprop.results import Stats
 from dyadprop.widths import target_format

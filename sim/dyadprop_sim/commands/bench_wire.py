@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dyadprop.compare import Comparison, compare_results
+from dyadprop.comparison import Comparison, compare_results
 from dyadprop.device import open_device
 from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network

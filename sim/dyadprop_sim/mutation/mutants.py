@@ -23,11 +23,12 @@ from dyadprop_sim.verilator import NetworkSimulation
 SELECTOR = "mutant"
 SELECTOR_BITS = 16
 PATIENCE = 3000  # cycles without progress; the slowest stall of the script lasts a few hundred
-SHORT_RUNS, SHORT = 4, 40  # starts from other contents, and the observations of each
+SHORT_RUNS, SHORT = 4, 120  # starts from other contents, and the observations of each
 FIRST_COUNT = (1 << COUNTER_BITS) - 5  # counters start close to their wrap, which real ones reach after hours
 
 # What yosys does before anybody writes Verilog, so that a mutant is a fault of something that is there. Tables are left
-# alone: their words are constants, which a selector cannot change.
+# alone: their words are constants, which a selector cannot change. A multiplexer of many has no one meaning when two of
+# its selects are set, so it becomes a tree.
 _PREPARE = f"""
 read_rtlil top.il
 hierarchy -top top
@@ -37,6 +38,7 @@ flatten
 opt -full
 wreduce
 opt -full
+pmuxtree
 splitcells
 opt_clean -purge
 select -set counters w:*counters__* %ci:+[Q] c:* %i
