@@ -38,7 +38,7 @@ def test_synthesis(board: Board) -> None:
     for name in RESOURCES:
         assert result.estimate[name].used <= result.estimate[name].available
     if board.fpga.multipliers:
-        assert result.estimate["multipliers"].used == result.multipliers
+        assert result.estimate["multipliers"].used == result.work.multipliers
     check_memories(OUT / board.name / "smallest")
 
 
@@ -50,7 +50,7 @@ def test_bitstream(name: str) -> None:
     (placement,) = result.placements
     assert placement.met
     assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
-    assert placement.resources["multipliers"].used == result.multipliers
+    assert placement.resources["multipliers"].used == result.work.multipliers
     assert (folder / result.bitstream).stat().st_size > 10_000
     check_memories(folder)
 

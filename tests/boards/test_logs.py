@@ -79,7 +79,7 @@ def test_parts() -> None:
         "clocks.power_on.waited_TRELLIS_FF_Q": "TRELLIS_FF",
     }
     netlist = {"modules": {"$cell": {}, "top": {"cells": {name: {"type": kind} for name, kind in cells.items()}}}}
-    parts = read_parts(json.dumps(netlist), "top.json", fpgas.LFE5U_25F)
+    parts, lanes = read_parts(json.dumps(netlist), "top.json", fpgas.LFE5U_25F)
     assert {part: [count for count in found.values() if count] for part, found in parts.items()} == {
         "stage_1": [3],
         "stage_12": [1],
@@ -87,6 +87,7 @@ def test_parts() -> None:
         "link": [1, 1],
         "board": [1],
     }
+    assert {part: found["luts"] for part, found in lanes.items()} == {"stage_1": 3}
     assert parts["stage_12"] == {"luts": 0, "flip_flops": 0, "multipliers": 1, "block_rams": 0}
     with pytest.raises(dp.BuildError, match=r"^cells are not in top\.json: no 'top'$"):
         read_parts('{"modules": {}}', "top.json", fpgas.LFE5U_25F)
