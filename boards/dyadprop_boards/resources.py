@@ -19,7 +19,7 @@ from dyadprop_boards.fpgas import RESOURCES, Family, Fpga, Resource
 from dyadprop_boards.identity import identity
 from dyadprop_boards.memories import control_data_bits, edge_memories, head_memories, lane_memories, link_memories
 from dyadprop_boards.memory_mapping import Memory, map_memory
-from dyadprop_boards.revision import gateware_revision
+from dyadprop_boards.revision import DIGITS
 from dyadprop_boards.table import Board
 
 COEFFICIENTS = "resource_coefficients.json"
@@ -125,7 +125,7 @@ def part_features(plan: Plan, board: Board, clock: float) -> list[Features]:
             _part(part, "lanes", fpga, _lanes(stage), lane_memories(stage), _lane_products(stage.numbers), stage.lanes),
             _part(part, "edge", fpga, _edge(plan, stage), edge_memories(plan, stage), _edge_products(stage.numbers)),
         ]
-    length = len(identity(plan, board, gateware_revision(), clock=clock))
+    length = len(identity(plan, board, "0" * DIGITS, clock=clock))
     return [
         *found,
         _part("head", "head", fpga, _head(plan), head_memories(plan)),
