@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
         f"\n{net!r}\n"
         f"{plan.interval} cycles a sample streaming; one alone: {plan.output_latency} cycles to its last output, "
         f"{plan.gradient_latency} to its last gradient\n"
-        f"{plan.multipliers} multipliers{'' if budget is None else f' of at most {budget}'}, {share:.1%} of their cycles "
-        "useful; "
+        f"{plan.multipliers} multipliers{'' if budget is None else f' of at most {budget}'}, "
+        f"{share:.1%} of their cycles useful; "
         f"{figures['memory_bits']:,} bits of memory; largest batch {net.max_batch}"
     )
     for told in board_lines:
