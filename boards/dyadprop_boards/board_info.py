@@ -6,7 +6,7 @@ from dyadprop.network import Network
 from dyadprop.plan import Plan
 from dyadprop_boards.design import fit
 from dyadprop_boards.floorplan import parts_in_order
-from dyadprop_boards.fpgas import RESOURCES
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
 from dyadprop_boards.resources import predict
 from dyadprop_boards.result import line_rates
 from dyadprop_boards.speed import Work
@@ -48,12 +48,10 @@ def board_info(net: Network, name: str, multipliers: int | None) -> tuple[Plan, 
     }
     lines = [
         f"on {board.name} ({board.device}), predicted: "
-        + ", ".join(f"{e['predicted']:,} of {e['available']:,} {k.replace('_', ' ')}" for k, e in resources.items())
+        + ", ".join(f"{e['predicted']:,} of {e['available']:,} {RESOURCE_NAMES[k]}" for k, e in resources.items())
     ]
     for part in parts_in_order(set(predicted.parts)):
-        lines.append(
-            f"  {part}: " + ", ".join(f"{predicted.parts[part][r]:,} {r.replace('_', ' ')}" for r in RESOURCES)
-        )
+        lines.append(f"  {part}: " + ", ".join(f"{predicted.parts[part][r]:,} {RESOURCE_NAMES[r]}" for r in RESOURCES))
     line = [work.on_line(baud, design.clock) for baud in line_rates(board.baud, design.clock)]
     lines.append(
         f"at {design.clock / 1e6:g} MHz {work.gradients(design.clock):,.0f} gradients/s, one alone in "

@@ -6,7 +6,7 @@ from dataclasses import replace
 from dyadprop.errors import CapacityError
 from dyadprop.network import Dense, Network
 from dyadprop.plan import Plan, plan_network
-from dyadprop_boards.fpgas import RESOURCES, Resource
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
 from dyadprop_boards.resources import predict
 from dyadprop_boards.table import BOARDS, Board
 
@@ -73,9 +73,9 @@ def _short(plan: Plan, board: Board, clock: float, *, leeway: bool) -> dict[Reso
 
 
 def _fits(net: Network, board: Board, clock: float) -> bool:
-    """Say whether a board takes a network with as few lanes as can be."""
+    """Say whether a board takes a network, with few lanes or many: fewer need more words each."""
     plans = list(_plans(net, multiplier_budget(board)))
-    return bool(plans) and not _short(plans[-1], board, clock, leeway=False)
+    return any(not _short(plan, board, clock, leeway=False) for plan in reversed(plans))
 
 
 # -- what is said ----------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Seque
         plan = plans[-1]
         short = _short(plan, board, clock, leeway=True)
         needs = ", ".join(
-            f"{used} of {board.fpga.has(resource)} {resource.replace('_', ' ')}" for resource, used in short.items()
+            f"{used} of {board.fpga.has(resource)} {RESOURCE_NAMES[resource]}" for resource, used in short.items()
         )
         head = f"network {'-'.join(map(str, net.widths))} with lanes {'/'.join(map(str, plan.lanes))} needs {needs}"
         if max(plan.lanes) > 1:
@@ -116,7 +116,7 @@ def _smallest_board(net: Network, clock: float) -> Board | None:
 
 
 def _largest(net: Network, board: Board, clock: float) -> Network | None:
-    """Give the network with the largest hidden layers, all smaller by one factor, that fits with a lane a layer.
+    """Give the network with the largest hidden layers, all smaller by one factor, that fits.
 
     A network without hidden layers gets fewer inputs instead. None: not even one unit a layer fits.
     """

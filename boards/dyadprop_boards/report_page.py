@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from dyadprop.files import write_atomically
 from dyadprop_boards.floorplan import parts_in_order
-from dyadprop_boards.fpgas import RESOURCES
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
 from dyadprop_boards.result import BuildResult, line_rates
 
 PAGES = ("report.md", "report.html")
@@ -111,9 +111,8 @@ def _clock(result: BuildResult) -> Section:
     best = result.best_placement
     assert best is not None
     assert result.margin is not None
-    pll = "the oscillator" if result.pll is None else "a PLL"
     lines = [
-        f"{_mhz(result.clock)} from {pll} at {_mhz(result.oscillator)}; asked for were {_mhz(result.clock_wanted)}.",
+        f"{_mhz(result.clock)}; asked for were {_mhz(result.clock_wanted)}; {_source(result)}.",
         f"Seed {best.seed} is the fastest: {_mhz(best.clock.reached)}, a margin of {result.margin:+.1%}.",
     ]
     if len(result.placements) > 1:
@@ -134,6 +133,12 @@ def _clock(result: BuildResult) -> Section:
         for placement in result.placements
     )
     return Section("Clock", tuple(lines), ("seed", "reached", "margin", "timing", "place and route, s"), rows)
+
+
+def _source(result: BuildResult) -> str:
+    if result.pll is None:
+        return "the oscillator's own"
+    return f"made by a PLL from {_mhz(result.oscillator)}"
 
 
 def _path(result: BuildResult) -> Section:
@@ -172,7 +177,7 @@ def _resources(result: BuildResult) -> Section:
             "After synthesis, and in brackets as predicted from the network alone. `link` is all that lies between the "
             "pins and the network, `head` the cost, `board` clock and pins.",
         ),
-        ("part", *(name.replace("_", " ") for name in RESOURCES)),
+        ("part", *(RESOURCE_NAMES[name] for name in RESOURCES)),
         tuple(rows),
     )
 
@@ -206,7 +211,7 @@ def _speed(result: BuildResult) -> Section:
             f"{work.multipliers} multipliers can do is useful. By formulas that tests hold against the RTL to the "
             "cycle; `built` is the clock of the bitstream, the others what placements reached.",
         ),
-        ("clock", "", "gradients/s", "output, us", "gradient, us", "GOPS"),
+        ("at", "clock", "gradients/s", "output, us", "gradient, us", "GOPS"),
         rows,
     )
 

@@ -14,14 +14,13 @@ from matplotlib.patches import Patch, Rectangle
 
 from dyadprop.errors import RangeError
 from dyadprop_boards.floorplan import Tile, parts_in_order
-from dyadprop_boards.fpgas import RESOURCES
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
 from dyadprop_boards.result import BuildResult
 
 # Okabe and Ito's, for stages in turn: they differ for every kind of colour vision.
 _STAGES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _OTHERS = {"head": "#F0E442", "link": "#8C8C8C", "board": "#333333"}
 _EMPTY = "#f4f4f4"
-_NAMES = {"luts": "LUTs", "flip_flops": "flip-flops", "multipliers": "multipliers", "block_rams": "block RAMs"}
 
 
 def part_colour(part: str) -> str:
@@ -47,7 +46,7 @@ def utilisation_picture(path: Path, result: BuildResult) -> None:
     for place, resource in enumerate(reversed(RESOURCES)):
         available = result.estimate[resource].available
         if not available:
-            axes.text(0.005, place, f"there are no {_NAMES[resource]}", va="center", fontsize=9, color="0.4")
+            axes.text(0.005, place, f"there are no {RESOURCE_NAMES[resource]}", va="center", fontsize=9, color="0.4")
             continue
         left = 0.0
         axes.barh(place, 1.0, height=0.62, color=_EMPTY, edgecolor="0.8", linewidth=0.8)
@@ -66,7 +65,7 @@ def utilisation_picture(path: Path, result: BuildResult) -> None:
             va="center",
             fontsize=8.5,
         )
-    axes.set_yticks(range(len(RESOURCES)), [_NAMES[resource] for resource in reversed(RESOURCES)])
+    axes.set_yticks(range(len(RESOURCES)), [RESOURCE_NAMES[resource] for resource in reversed(RESOURCES)])
     axes.set_xlim(0.0, furthest * 1.24)
     ticks = np.arange(0.0, furthest + 0.01, 0.25)
     axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])

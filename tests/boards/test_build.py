@@ -192,10 +192,12 @@ def test_synthesis_only(tools: Tools) -> None:
     assert result.estimate["luts"].used == 5
 
 
-def test_too_few_multipliers_are_refused_at_once() -> None:
-    message = r"needs at least 14 multipliers; the budget is 8: board icebreaker has 8 multipliers \(iCE40UP5K\); give"
-    with pytest.raises(dp.CapacityError, match=message):
-        fit(dp.Network(4, [dp.Dense(4, "tanh")] * 3), find_board("icebreaker"))
+def test_what_does_not_fit_is_refused_before_synthesis(tools: Tools) -> None:
+    tools.script("YOSYS", "exit 1")
+    net = dp.Network(784, [dp.Dense(128, "tanh"), dp.Dense(10)])
+    with pytest.raises(dp.CapacityError, match=r"^network 784-128-10 with lanes 1/1 needs \d+ of 56 block RAMs: it"):
+        build(net, ULX3S, tools.folder / "out" / "large", BuildOptions(), small)
+    assert not (tools.folder / "out").exists()
 
 
 def test_clocks_are_refused_at_once() -> None:
@@ -209,10 +211,6 @@ def test_a_clock_that_is_not_exact_is_told_as_it_is() -> None:
     design = fit(NET, ULX3S, clock=83_000_000)
     assert design.wanted == 83_000_000
     assert design.clock == 82_812_500.0
-
-
-def test_a_board_without_multipliers_makes_them_of_logic() -> None:
-    assert fit(NET, find_board("hx8k-breakout")).plan.multipliers == 7
 
 
 def test_a_tool_that_fails_names_its_log(tools: Tools) -> None:
