@@ -34,8 +34,8 @@ class Memory:
         Whether there is a writer; else it is a table.
     proved : bool
         Whether no word is read while it is written (`dyadprop_boards.project.PROVED_MEMORIES`).
-    copies : int
-        How many there are of it.
+    unused_low, unused_high : int
+        Bits at the word's ends that nobody reads: cells that hold nothing else go.
     """
 
     name: str
@@ -45,7 +45,8 @@ class Memory:
     shared: bool = False
     written: bool = True
     proved: bool = False
-    copies: int = 1
+    unused_low: int = 0
+    unused_high: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,14 @@ def _geometry(memory: Memory, ram: _Ram, replicas: int, points: int) -> tuple[fl
         word = -(-memory.width // byte) * byte
         rows = -(-memory.depth // (1 << (ram.address_bits - position)))
         cells = -(-rows * word // width)
+        used = cells
+        if rows == 1 or word % width == 0:
+            used = rows * (-(-(memory.width - memory.unused_high) // width) - memory.unused_low // width)
         cost = ram.cost * (rows * memory.width / width if ram.scaled else cells) * replicas
         cost += _MUX * (rows - 1) * memory.width * memory.reads + _EMULATION * points
         if memory.written and rows > 1:
             cost += _MUX * rows
         if found is None or cost < found[0]:
-            found = cost, cells * replicas
+            found = cost, used * replicas
     assert found is not None
     return found
