@@ -20,6 +20,7 @@ from dyadprop.errors import (
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
+from dyadprop.profile import choose_formats
 from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Stats",
     "TrainResult",
     "TrainingInterrupted",
+    "choose_formats",
     "devices",
     "load_checkpoint",
     "load_parameters",
