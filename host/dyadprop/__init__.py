@@ -17,6 +17,10 @@ from dyadprop.errors import (
     RangeError,
     ShapeError,
 )
+from dyadprop.exchange.chain import Imported
+from dyadprop.exchange.keras_models import from_keras
+from dyadprop.exchange.onnx_files import from_onnx, to_onnx
+from dyadprop.exchange.torch_models import from_torch, to_torch
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
@@ -35,6 +39,7 @@ __all__ = [
     "DyadpropError",
     "FormatError",
     "Formats",
+    "Imported",
     "Network",
     "NetworkMismatch",
     "Parameters",
@@ -54,9 +59,14 @@ __all__ = [
     "TrainingInterrupted",
     "choose_formats",
     "devices",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "load_checkpoint",
     "load_parameters",
     "open",
     "save_checkpoint",
     "save_parameters",
+    "to_onnx",
+    "to_torch",
 ]
