@@ -72,6 +72,7 @@ def test_a_chain_computes_the_same(name):
     np.testing.assert_allclose(outputs(net, params, x), np.asarray(model(shaped)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, while it saves
 def test_a_file_is_read(tmp_path):
     model = MODELS["functional"]()
     model.save(tmp_path / "m.keras")

@@ -51,8 +51,8 @@ def from_keras(
             case "Dense":
                 if not layer.built:
                     raise chain.refuse(where, "has no weights yet; call model.build() or put an Input in front")
-                kernel = keras.ops.convert_to_numpy(layer.kernel)
-                bias = keras.ops.convert_to_numpy(layer.bias) if layer.use_bias else None
+                kernel = keras.ops.convert_to_numpy(layer.kernel.value)
+                bias = keras.ops.convert_to_numpy(layer.bias.value) if layer.use_bias else None
                 chain.dense(where, kernel.T, bias)
                 _activate(chain, where, layer.activation)
             case "Activation":

@@ -9,8 +9,12 @@ The suite `learning` trains two networks with words of 16 to 6 bits, whose forma
 lossless as the device does, with steps rounded to nearest or stochastically, and in float64. It tells their accuracies
 on test data, how far lossless and float64 drift apart, and what momentum and weight decay would give.
 
-Exit code 1 if a word differs, a count of cycles is not the predicted one, a share is below its goal, or lossless falls
-further below float64 than its goal.
+The suite `formats` holds chosen formats against the truth: it trains networks on four data sets with gradients from the
+golden model, in words of 16, 12 and 8 bits, and tells the scores on test data beside float64's, and the cosine of each
+layer's gradient to float64's at the start and at the end.
+
+Exit code 1 if a word differs, a count of cycles is not the predicted one, a share is below its goal, or a score or a
+cosine falls further below float64 than its goal.
 """
 
 import argparse
@@ -31,6 +35,7 @@ from dyadprop.formats import Floats
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.plan import plan_network
 from dyadprop.report import Report
+from dyadprop_sim.commands.bench_formats import run_formats
 from dyadprop_sim.commands.bench_latency import run_latency
 from dyadprop_sim.commands.bench_learning import run_learning
 from dyadprop_sim.measure import measure_streaming, shares_of_multipliers
@@ -85,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=10, metavar="N", help="in which each speed is measured (default: %(default)s)"
     )
     parser.add_argument(
-        "--runs", type=int, default=3, metavar="N", help="seeds that the suite learning averages (default: %(default)s)"
+        "--runs", type=int, default=3, metavar="N", help="seeds that the suites learning and formats average (default: %(default)s)"
     )
     parser.add_argument(
         "--picture", default="build/learning.png", metavar="FILE", help="of the suite learning (default: %(default)s)"
@@ -316,6 +321,7 @@ def _machine() -> dict[str, Any]:
 
 _SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "latency": run_latency,
+    "formats": run_formats,
     "learning": run_learning,
     "simulation": _simulation,
 }
