@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: ./setup.sh demo|dev
+# Usage: ./setup.sh demo|dev|all
 #
 # Make .venv with that extra of pyproject.toml, and install the Debian packages that it needs. Does nothing when all of
 # that is there. PYTHON=/path/to/python3 chooses the interpreter.
@@ -8,9 +8,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 exec 9<setup.sh && flock 9  # `make -j` sets up once
 
 extra=${1:-}
-case $extra in
-    demo | dev) ;;
-    *) echo "setup: got '$extra', expected demo or dev" >&2; exit 2 ;;
+case $extra in  # which extras hold all that this one does
+    demo) enough="demo dev all" ;;
+    dev) enough="dev all" ;;
+    all) enough=all ;;
+    *) echo "setup: got '$extra', expected demo, dev or all" >&2; exit 2 ;;
 esac
 
 step() { echo "setup: $*"; }
@@ -56,7 +58,7 @@ missing_packages() {
     perl -MPod::Usage -e 1 2>/dev/null || missing+=(perl)        # `verilator` is a Perl script; perl-base is too small
     find_python
     [[ -n $python || -n ${PYTHON:-} ]] || missing+=(python3-venv)
-    if [[ $extra == dev ]]; then
+    if [[ $extra != demo ]]; then
         command -v iverilog >/dev/null || missing+=(iverilog)    # the second simulator of the tests
         if [[ -n $python ]]; then
             embeddable "$python" || missing+=("lib$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')")
@@ -98,7 +100,7 @@ made_from() { { pwd; cat pyproject.toml setup.sh; echo "${PYTHON:-}"; } | sha256
 stamp=.venv/made-from
 now=$(made_from)
 if .venv/bin/python -c '' 2>/dev/null; then
-    for have in "$extra" dev; do  # dev holds all that demo does
+    for have in $enough; do
         [[ $(cat "$stamp-$have" 2>/dev/null) != "$now" ]] || exit 0
     done
 fi
@@ -106,7 +108,7 @@ fi
 step "setting up .venv with $python ($("$python" -c 'import platform; print(platform.python_version())'))"
 rm -f "$stamp"-*
 if [[ -n ${PYTHON:-} ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 ||
-    { [[ $extra == dev ]] && ! embeddable .venv/bin/python; }; then
+    { [[ $extra != demo ]] && ! embeddable .venv/bin/python; }; then
     "$python" -m venv --clear .venv
 fi
 step "installing dyadprop[$extra] from PyPI (log: .venv/pip.log)"

@@ -1,6 +1,6 @@
 """A device under jax.jit with optax: one call to the device a step, cost and gradients together.
 
-    python examples/jax_optax.py              # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
+python examples/jax_optax.py              # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
 """
 
 import jax
@@ -27,6 +27,7 @@ with dp.open(None, net) as device:
 
     @jax.jit
     def step(params, state, x, labels):
+        """Take one step; all of it but the device's part is compiled."""
         value, gradients = jax.value_and_grad(cost)(params, x, labels)
         updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(params, updates), state, value

@@ -1,6 +1,6 @@
 """A training loop in plain NumPy: gradients come from a device, the step is yours.
 
-    python examples/numpy_loop.py             # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
+python examples/numpy_loop.py             # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
 """
 
 import numpy as np

@@ -17,7 +17,9 @@ SAMPLES, WINDOW, RATE = 12_000, 300, 2.0**-5
 
 rng = np.random.default_rng(0)
 x = rng.uniform(-1, 1, (SAMPLES, 4))
-angle = np.pi * np.clip(np.arange(SAMPLES) / SAMPLES - 0.25, 0, 0.5)[:, None]  # still, drifting by a quarter turn, still
+angle = (
+    np.pi * np.clip(np.arange(SAMPLES) / SAMPLES - 0.25, 0, 0.5)[:, None]
+)  # still, drifting by a quarter turn, still
 first, second = np.tanh(x[:, :2] + x[:, 2:]), np.tanh(x[:, 2:] - x[:, :2])
 y = 0.5 * (np.cos(angle) * first + np.sin(angle) * second)
 
@@ -42,7 +44,8 @@ axes = figure.subplots()
 for label, costs in curves.items():
     mean = np.convolve(costs, np.full(WINDOW, 1 / WINDOW), "valid")
     axes.semilogy(np.arange(WINDOW, SAMPLES + 1), mean, label=label)
-    print(f"{label}: cost {costs[SAMPLES // 5 : SAMPLES // 4].mean():.5f} before the drift, {costs[-2000:].mean():.5f} at the end")
+    before, after = costs[SAMPLES // 5 : SAMPLES // 4].mean(), costs[-2000:].mean()
+    print(f"{label}: cost {before:.5f} before the drift, {after:.5f} at the end")
 axes.axvspan(SAMPLES / 4, 3 * SAMPLES / 4, color="0.93", label="the law drifts")
 axes.set(xlabel="sample", ylabel=f"cost, mean of {WINDOW}")
 axes.legend(frameon=False)

@@ -1,6 +1,6 @@
 """A device as a layer in PyTorch: DataLoader, Adam, a scheduler, gradient clipping, layers of torch before and behind.
 
-    python examples/pytorch_loop.py             # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
+python examples/pytorch_loop.py             # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A device in a scikit-learn pipeline: search for words and units, then score.
 
-    python examples/sklearn_pipeline.py       # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
+python examples/sklearn_pipeline.py       # the golden model; DYADPROP_DEVICE=verilator takes the hardware itself
 """
 
 from sklearn.datasets import load_breast_cancer

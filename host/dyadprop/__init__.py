@@ -14,6 +14,7 @@ from dyadprop.errors import (
     DyadpropError,
     FormatError,
     NetworkMismatch,
+    ProtocolError,
     RangeError,
     ShapeError,
 )
@@ -25,7 +26,7 @@ from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
 from dyadprop.profile import choose_formats
-from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult
+from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult, WireStats
 
 __all__ = [
     "BuildError",
@@ -44,6 +45,7 @@ __all__ = [
     "NetworkMismatch",
     "Parameters",
     "Position",
+    "ProtocolError",
     "Q",
     "RangeError",
     "RawParameters",
@@ -57,6 +59,7 @@ __all__ = [
     "Stats",
     "TrainResult",
     "TrainingInterrupted",
+    "WireStats",
     "choose_formats",
     "devices",
     "from_keras",

@@ -1,11 +1,12 @@
 """One abstract device behind every name: what a training loop calls, whoever answers."""
 
+import copy
 import os
-import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -26,11 +27,13 @@ from dyadprop.interrupts import held_interrupts
 from dyadprop.network import Network, Parameters, RawParameters, check_same_network
 from dyadprop.rates import Rate, nearest_rate
 from dyadprop.results import FIRST, Position, RawTraining, Result, Saturation, Stats, TrainResult
+from dyadprop.turns import TurnLock, Worker
 
 ON_SATURATION = ("count", "warn", "raise")
 ENTRY_POINT_GROUP = "dyadprop.devices"
 DEVICE_VARIABLE = "DYADPROP_DEVICE"
 DEFAULT_DEVICE = "golden"
+SUBMITTED = ("load", "parameters", "predict", "gradients", "vjp", "train", "checkpoint", "resume")
 
 
 class SaturationWarning(UserWarning):
@@ -93,6 +96,12 @@ class DeviceInfo:
         Samples that the device accumulates in one go.
     protocol : int
         Version of the packet protocol, 0 where there is no wire.
+    port : str
+        Where it was found, empty where there is no wire.
+    baud : int
+        Bits a second on it, 0 where that means nothing.
+    round_trip : float
+        Seconds from a packet to its answer, measured.
     """
 
     kind: str
@@ -104,6 +113,9 @@ class DeviceInfo:
     lanes: tuple[int, ...]
     max_batch: int
     protocol: int = 0
+    port: str = ""
+    baud: int = 0
+    round_trip: float = 0.0
 
 
 class Trained(NamedTuple):
@@ -137,9 +149,9 @@ class Device(ABC):
 
     Notes
     -----
-    One lock a device: threads take turns. A call that fails at the door (`ShapeError`, `RangeError`), or that the
-    backing turns down (`Refused`, a RangeError too), has done nothing. A call that fails inside in any other way leaves
-    the device *unusable*, and each later call says so in a `DeviceLost`.
+    One lock a device: threads take turns, in the order in which they came. A call that fails at the door
+    (`ShapeError`, `RangeError`), or that the backing turns down (`Refused`, a RangeError too), has done nothing. A call
+    that fails inside in any other way leaves the device *unusable*, and each later call says so in a `DeviceLost`.
     """
 
     kind = "device"
@@ -150,12 +162,14 @@ class Device(ABC):
             raise RangeError(f"on_saturation is {on_saturation!r}; allowed are {', '.join(ON_SATURATION)}")
         self.net = net
         self._on_saturation = on_saturation
-        self._lock = threading.RLock()
+        self._lock = TurnLock()
+        self._worker = Worker(self._lock, f"dyadprop {self.kind}")
         self._process = os.getpid()
         self._unusable: str | None = None
         self._loaded = False
         self._last_load: tuple[list[Parameters], list[Saturation]] | None = (
-            None  # what `load` took last, if it still holds
+            None
+            # ^ what `load` took last, if it still holds
         )
         self._stats = Stats()
 
@@ -469,10 +483,48 @@ class Device(ABC):
             self._resume(params, checkpoint.residuals)
             self._loaded = True
 
-    def close(self) -> None:
-        """Give the device back; a second call does nothing, and neither does one in a forked child."""
+    def submit(self, method: str, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Call a method in another thread: its turn comes behind all calls made before, and before all made later.
+
+        Parameters
+        ----------
+        method : str
+            "load", "parameters", "predict", "gradients", "vjp", "train", "checkpoint" or "resume".
+        *args, **kwargs
+            As of the method. They are copied: what becomes of them later changes nothing.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Of what the method returns or raises. Until its turn it can be cancelled.
+
+        Raises
+        ------
+        RangeError
+            If there is no such method.
+        DeviceLost
+            After a fork.
+        """
+        if method not in SUBMITTED:
+            raise RangeError(f"method {method!r} cannot be submitted; allowed are {', '.join(SUBMITTED)}")
+        self._check_process()
+        call = getattr(self, method)
+        args, kwargs = copy.deepcopy((args, kwargs))
+        return self._worker.submit(lambda: call(*args, **kwargs))
+
+    def close(self, *, cancel_futures: bool = False) -> None:
+        """Give the device back; a second call does nothing, and neither does one in a forked child.
+
+        Parameters
+        ----------
+        cancel_futures : bool
+            Whether submitted calls that have not begun are cancelled; else they are done first. Leaving a `with` block
+            by an error cancels them.
+        """
         if os.getpid() != self._process:  # the lock and what is held belong to the parent
             return
+        if cancel_futures:
+            self._worker.cancel()
         with self._lock:
             if self._unusable != "it is closed":
                 self._unusable = "it is closed"
@@ -484,7 +536,7 @@ class Device(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(cancel_futures=kind is not None)
 
     def __reduce__(self) -> Any:
         raise DyadpropError(

@@ -41,5 +41,9 @@ class DeviceLost(DyadpropError, ConnectionError):
     """A device that went away, or that a failed call has left unusable."""
 
 
+class ProtocolError(DyadpropError):
+    """A device that speaks another version of the protocol, or says what it must not."""
+
+
 class BuildError(DyadpropError):
     """A tool that is missing, too old, or failed; the message names its log."""

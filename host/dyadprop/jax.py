@@ -1,4 +1,4 @@
-"""A device inside JAX: ``apply`` and ``loss``. Needs jax (``pip install 'dyadprop[jax]'``), imported by nothing else here.
+"""A device inside JAX: ``apply`` and ``loss``. Needs jax (``pip install 'dyadprop[jax]'``), nothing else imports it.
 
 Both are functions of a pytree of parameters, as ``net.init()`` gives it, and so fit ``jax.grad``, ``jit``, ``vmap`` and
 optax. Parameters are loaded where they differ from what the device was given last; ``device.stats`` has the figures of
@@ -14,7 +14,7 @@ from dyadprop.device import Device
 from dyadprop.errors import DyadpropError, RangeError, ShapeError
 from dyadprop.network import Network, Parameters
 from dyadprop.optional import optional_packages
-from dyadprop.results import Result, saturation_list
+from dyadprop.results import Result
 
 with optional_packages("dyadprop.jax", "jax"):
     import jax
@@ -101,8 +101,8 @@ def loss(device: Device, reduction: str = "mean") -> Callable[[_Params, Any, Any
     Returns
     -------
     callable
-        ``x`` (batch, n_0) and ``y`` (batch, n_L), or integer labels (batch,) for the cross-entropies; one sample without
-        the batch too.
+        ``x`` (batch, n_0) and ``y`` (batch, n_L), or integer labels (batch,) for the cross-entropies; one sample
+        without the batch too.
 
     Raises
     ------
@@ -161,8 +161,9 @@ def loss(device: Device, reduction: str = "mean") -> Callable[[_Params, Any, Any
         labels = net.cost != "squared_error" and jnp.issubdtype(targets.dtype, jnp.integer) and targets.ndim == 1
         if inputs.ndim != 2 or targets.shape != (inputs.shape[:1] if labels else (len(inputs), net.outputs)):
             raise ShapeError(
-                f"inputs x have shape {inputs.shape} and targets y {targets.shape}; network expects (batch, {net.inputs}) "
-                f"and (batch, {net.outputs})" + ("" if net.cost == "squared_error" else ", or integer labels (batch,)")
+                f"inputs x have shape {inputs.shape} and targets y {targets.shape}; network expects "
+                f"(batch, {net.inputs}) and (batch, {net.outputs})"
+                + ("" if net.cost == "squared_error" else ", or integer labels (batch,)")
             )
         cost = core(flat, inputs, targets)
         return cost / len(inputs) if reduction == "mean" else cost
@@ -179,7 +180,9 @@ def _flat(net: Network, params: _Params) -> list[Any]:
     dtype = jnp.result_type(*flat) if flat else jnp.float32
     if not jnp.issubdtype(dtype, jnp.floating):
         raise RangeError(f"parameters are {dtype}; allowed are real numbers of floating point")
-    shapes = [shape for n_in, n_out in zip(net.widths, net.widths[1:], strict=False) for shape in ((n_out, n_in), (n_out,))]
+    shapes = [
+        shape for n_in, n_out in zip(net.widths, net.widths[1:], strict=False) for shape in ((n_out, n_in), (n_out,))
+    ]
     if [array.shape for array in flat] != shapes:
         raise ShapeError(f"parameters have shapes {[array.shape for array in flat]}; network expects {shapes}")
     return [array.astype(dtype) for array in flat]
@@ -279,9 +282,7 @@ def _held(device: Device, params: Sequence[Any], data: Sequence[Any], work: Call
     pairs = [Parameters(weight, bias) for weight, bias in zip(params[::2], params[1::2], strict=True)]
     with device.holding(pairs) as loaded:
         found = work(*data)
-        stats = device.stats
-        both = [*stats.saturations, *loaded]
-        stats.saturations = saturation_list(((s.stage, s.signal), s.count) for s in both)
+        device.stats.add(loaded)
     return found
 
 

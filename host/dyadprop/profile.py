@@ -149,7 +149,7 @@ def _flat(entry: Parameters) -> Floats:
 
 
 def loss(net: Network, signal: Signal) -> Loss:
-    """Say what the format that ``net`` gives a signal takes from it; a gradient's is never short, only fine enough or not.
+    """Say what the format that ``net`` gives a signal takes from it; sums of gradients are exact, but have an lsb too.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -26,6 +26,42 @@ class Saturation(NamedTuple):
     stage: int
     signal: str
     count: int  # type: ignore[assignment]  # the contract's name; nobody counts in this tuple
+
+
+@dataclass
+class WireStats:
+    """What a wire did in one call; nothing but zeros where there is none.
+
+    Attributes
+    ----------
+    reconnects : int
+        Sessions begun anew because the device was reset or the port was lost; the results are right all the same.
+    received_bad : int
+        Packets that came to the host with a wrong check sum, length or COBS, and were sent again.
+    bad_packets, unexpected_packets, foreign_packets, overflows, framing_errors : int
+        What the device dropped or lost (`dyadprop.protocol.Register`).
+    pack_seconds, send_seconds, wait_seconds, unpack_seconds : float
+        Where the time of the call went: words into messages, messages into packets and out, waiting for bytes, and
+        bytes back into words.
+    """
+
+    reconnects: int = 0
+    received_bad: int = 0
+    bad_packets: int = 0
+    unexpected_packets: int = 0
+    foreign_packets: int = 0
+    overflows: int = 0
+    framing_errors: int = 0
+    pack_seconds: float = 0.0
+    send_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    unpack_seconds: float = 0.0
+
+    def __add__(self, other: "WireStats") -> "WireStats":
+        return WireStats(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "WireStats") -> "WireStats":
+        return WireStats(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass
@@ -53,6 +89,7 @@ class Stats:
         The part of it spent inside the device or its simulation.
     scale : float
         The power of two by which the caller's seed was multiplied (`Device.vjp`), else 1.
+    wire : WireStats
     """
 
     samples: int = 0
@@ -65,6 +102,12 @@ class Stats:
     seconds: float = 0.0
     device_seconds: float = 0.0
     scale: float = 1.0
+    wire: WireStats = field(default_factory=WireStats)
+
+    def add(self, saturations: Iterable[Saturation]) -> None:
+        """Count what was limited elsewhere, when parameters were loaded, too."""
+        both = [*self.saturations, *saturations]
+        self.saturations = saturation_list(((s.stage, s.signal), s.count) for s in both)
 
 
 class RawResult(NamedTuple):
@@ -228,6 +271,7 @@ def sum_stats(parts: Sequence[Stats]) -> Stats:
         **{name: sum(getattr(part, name) for part in parts) for name in counted},
         saturations=saturation_list(((s.stage, s.signal), s.count) for part in parts for s in part.saturations),
         scale=parts[-1].scale,
+        wire=sum((part.wire for part in parts), WireStats()),
     )
 
 

@@ -1,4 +1,4 @@
-"""A device inside scikit-learn: ``Classifier`` and ``Regressor``. Needs scikit-learn (``pip install 'dyadprop[sklearn]'``).
+"""A device inside scikit-learn: ``Classifier`` and ``Regressor`` (``pip install 'dyadprop[sklearn]'``).
 
 The device is a string, opened where it is needed and closed behind it, so that estimators can be cloned, searched over,
 put into pipelines, sent to other processes and pickled.
@@ -31,8 +31,43 @@ PROFILED = 500  # samples whose signals the formats are chosen from
 _MANY = 2**31 - 1
 
 
-class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
-    """What both kinds share: scaling, choosing formats, learning, and asking the device."""
+class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """What `Classifier` and `Regressor` share: scaling, choosing formats, learning, and asking the device.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Units of each hidden layer.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid"}
+        Of the hidden layers.
+    device : str or None
+        Name of the device; None means ``$DYADPROP_DEVICE`` or ``golden``.
+    bits : int
+        Of every word, 4 to 18. Each signal's format is chosen from a run in float64 over the same samples.
+    update : {"host", "device"}
+        Who takes the steps: momentum on real parameters here, or the device's own lossless SGD on words.
+    learning_rate : float
+        Of a batch's mean gradient.
+    momentum : float
+        Of updates on the host.
+    batch_size, epochs : int
+    on_saturation : {"count", "warn", "raise"}
+        As of `Device`.
+    random_state : int, RandomState or None
+
+    Attributes
+    ----------
+    net_ : Network
+        With the chosen formats.
+    params_ : list of Parameters
+    saturations_ : list of Saturation
+        Of the last epoch on the host, or of the whole run on the device.
+    loss_curve_ : list of float
+        Mean cost a sample in each epoch.
+    mean_, scale_ : arrays (features,)
+        Inputs are standardised before they become words.
+    n_iter_ : int
+    """
 
     def __init__(
         self,
@@ -79,7 +114,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not ty
             *_, self.params_ = self._learn(device, start, scaled, y, seed)
         self.n_iter_ = self.epochs
 
-    def _learn(self, device: Device, start: list[Parameters], x: Floats, y: Floats, seed: int) -> list[list[Parameters]]:
+    def _learn(
+        self, device: Device, start: list[Parameters], x: Floats, y: Floats, seed: int
+    ) -> list[list[Parameters]]:
         """Give the parameters after the first epoch and after the last."""
         batch_size = min(self.batch_size, len(x))
         self.loss_curve_ = []
@@ -121,47 +158,10 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not ty
             return device.predict(self._scaled(x)).outputs
 
 
-_PARAMETERS = """
-    Parameters
-    ----------
-    hidden : sequence of int
-        Units of each hidden layer.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid"}
-        Of the hidden layers.
-    device : str or None
-        Name of the device; None means ``$DYADPROP_DEVICE`` or ``golden``.
-    bits : int
-        Of every word, 4 to 18. Each signal's format is chosen from a run in float64 over the same samples.
-    update : {"host", "device"}
-        Who takes the steps: momentum on real parameters here, or the device's own lossless SGD on words.
-    learning_rate : float
-        Of a batch's mean gradient.
-    momentum : float
-        Of updates on the host.
-    batch_size, epochs : int
-    on_saturation : {"count", "warn", "raise"}
-        As of `Device`.
-    random_state : int, RandomState or None
+class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """A classifier behind ``softmax_cross_entropy`` whose gradients and outputs come from a device.
 
-    Attributes
-    ----------
-    net_ : Network
-        With the chosen formats.
-    params_ : list of Parameters
-    saturations_ : list of Saturation
-        Of the last epoch on the host, or of the whole run on the device.
-    loss_curve_ : list of float
-        Mean cost a sample in each epoch.
-    mean_, scale_ : arrays (features,)
-        Inputs are standardised before they become words.
-    n_iter_ : int
-"""
-
-
-class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]  # scikit-learn is not typed
-    __doc__ = f"""A classifier behind ``softmax_cross_entropy`` whose gradients and outputs come from a device.
-{_PARAMETERS}
-    classes_ : array
+    Parameters and attributes are those of `Estimator`, and ``classes_``.
     """
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
@@ -190,11 +190,11 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]  # scikit-l
         return np.asarray(e / e.sum(axis=1, keepdims=True))[:, : len(self.classes_)]
 
 
-class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]  # scikit-learn is not typed
-    __doc__ = f"""A regressor behind ``squared_error`` whose gradients and outputs come from a device.
-{_PARAMETERS}
-    target_mean_, target_scale_ : arrays
-        Targets are standardised too.
+class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """A regressor behind ``squared_error`` whose gradients and outputs come from a device.
+
+    Parameters and attributes are those of `Estimator`; targets are standardised too, by ``target_mean_`` and
+    ``target_scale_``.
     """
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
@@ -205,9 +205,7 @@ class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]  # scikit-lea
         targets = targets.reshape(len(targets), -1)
         self.target_mean_, spread = targets.mean(axis=0), targets.std(axis=0)
         self.target_scale_ = np.where(spread > 0.0, spread, 1.0)
-        self._fit(
-            np.asarray(X), (targets - self.target_mean_) / self.target_scale_, targets.shape[1], "squared_error"
-        )
+        self._fit(np.asarray(X), (targets - self.target_mean_) / self.target_scale_, targets.shape[1], "squared_error")
         return self
 
     def __sklearn_tags__(self) -> Any:

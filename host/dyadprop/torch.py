@@ -25,7 +25,7 @@ from dyadprop.exchange.chain import layer_keys
 from dyadprop.formats import Floats
 from dyadprop.network import Network, Parameters, check_same_network
 from dyadprop.optional import optional_packages
-from dyadprop.results import Result, saturation_list
+from dyadprop.results import Result
 
 with optional_packages("dyadprop.torch", "torch"):
     import torch
@@ -202,8 +202,8 @@ def _device(key: int) -> Device:
     device = _devices.get(key)
     if device is None:
         raise DeviceLost(
-            "the device of this dyadprop.torch operator is gone; a compiled or exported program needs its Module, in the "
-            "process that made it"
+            "the device of this dyadprop.torch operator is gone; a compiled or exported program needs its Module, in "
+            "the process that made it"
         )
     return device
 
@@ -220,12 +220,6 @@ def _tensor(values: Any, like: Tensor) -> Tensor:
     return torch.as_tensor(np.asarray(values), dtype=like.dtype, device=like.device).clone()
 
 
-def _count(result: Result, loaded: list[Any]) -> None:
-    """Put what was limited when the parameters were loaded beside what the call itself limited."""
-    both = [*result.stats.saturations, *loaded]
-    result.stats.saturations = saturation_list(((s.stage, s.signal), s.count) for s in both)
-
-
 def _flat(result: Result, like: Sequence[Tensor]) -> list[Tensor]:
     arrays = [array for entry in result.gradients for array in entry]
     return [_tensor(array, tensor) for array, tensor in zip(arrays, like, strict=True)]
@@ -233,8 +227,8 @@ def _flat(result: Result, like: Sequence[Tensor]) -> list[Tensor]:
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> NoReturn:
     raise DyadpropError(
-        "a device computes first derivatives only; the gradient of a gradient (double backward, create_graph=True) is not "
-        "there"
+        "a device computes first derivatives only; the gradient of a gradient (double backward, create_graph=True) is "
+        "not there"
     )
 
 
@@ -246,7 +240,7 @@ def _apply(x: Tensor, parameters: Sequence[Tensor], key: int) -> Tensor:
     device = _device(key)
     with device.holding(_pairs([_array(p) for p in parameters])) as loaded:
         result = device.predict(_array(x))
-        _count(result, loaded)
+        result.stats.add(loaded)
     return _tensor(result.outputs, x)
 
 
@@ -260,7 +254,7 @@ def _vjp(x: Tensor, dy: Tensor, parameters: Sequence[Tensor], key: int, with_inp
     device = _device(key)
     with device.holding(_pairs([_array(p) for p in parameters])) as loaded:
         result = device.vjp(_array(x), _array(dy))
-        _count(result, loaded)
+        result.stats.add(loaded)
     return _flat(result, parameters) + ([_tensor(result.inputs, x)] if with_input else [])
 
 
@@ -274,7 +268,7 @@ def _cost(x: Tensor, y: Tensor, parameters: Sequence[Tensor], key: int) -> list[
     device = _device(key)
     with device.holding(_pairs([_array(p) for p in parameters])) as loaded:
         result = device.gradients(_array(x), _targets(y))
-        _count(result, loaded)
+        result.stats.add(loaded)
     inputs = [] if result.inputs is None else [_tensor(result.inputs, x)]
     return [_tensor(result.cost, x), *_flat(result, parameters), *inputs]
 

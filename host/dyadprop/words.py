@@ -2,8 +2,8 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,21 @@ import numpy as np
 
 from dyadprop.checkpoints import check_residual
 from dyadprop.costs import real_cost, squared_error_words
+from dyadprop.course import CHUNK
 from dyadprop.device import Device, Trained
 from dyadprop.errors import RangeError
 from dyadprop.formats import Floats, Ints
+from dyadprop.interrupts import held_interrupts
 from dyadprop.network import Network, Parameters, QuantizedParameters, RawParameters
 from dyadprop.rates import Rate, check_rate, check_residuals
-from dyadprop.results import RawResult, RawTraining, Result, Saturation, Stats, saturation_list
+from dyadprop.results import RawResult, RawTraining, Result, Saturation, Stats, WireStats, saturation_list
 from dyadprop.widths import stage_numbers, target_format
 
 Counts = dict[tuple[int, str], int]
+
+
+class _Stopped(Exception):
+    """Ends a call whose result nobody will see, because of Ctrl-C."""
 
 
 @dataclass
@@ -55,6 +61,11 @@ class WordDevice(Device):
     ----------
     net : Network
     on_saturation : {"count", "warn", "raise"}
+
+    Notes
+    -----
+    Ctrl-C waits for the part of a call that is under way (``max_batch`` samples, or `CHUNK` forward only or training),
+    skips the others and puts accumulators back: the device stays usable. A second one does not wait.
     """
 
     OPTIONS: tuple[str, ...] = ()
@@ -63,6 +74,7 @@ class WordDevice(Device):
     def __init__(self, net: Network, *, on_saturation: str = "count", **_: Any) -> None:
         super().__init__(net, on_saturation=on_saturation)
         self._device_seconds = 0.0
+        self._interrupted: Callable[[], bool] = lambda: False
         self._trained = False  # whether the accumulators may hold residuals
         self._bounds = [0] * len(net.layers)  # of each stage's residuals, in size
 
@@ -119,6 +131,25 @@ class WordDevice(Device):
     def _write_residuals(self, residuals: list[RawParameters]) -> None:
         """Put sums into the accumulators."""
 
+    def _begin_call(self) -> None:
+        """Note that a call begins: what `_wire` gives is counted from here."""
+
+    def _wire(self) -> tuple[int, int, WireStats]:
+        """Give retries, bytes and the rest of what the wire did since the call began."""
+        return 0, 0, WireStats()
+
+    @contextmanager
+    def _call(self, *, needs_parameters: bool = True, check: Callable[[], None] | None = None) -> Iterator[None]:
+        noted = False
+        with super()._call(needs_parameters=needs_parameters, check=check), held_interrupts() as interrupted:
+            self._interrupted = interrupted
+            self._begin_call()
+            with suppress(_Stopped):
+                yield
+            noted = interrupted()
+        if noted:  # outside: the device has not failed
+            raise KeyboardInterrupt
+
     def _count_load(self, params: list[Parameters]) -> list[Saturation]:
         return _weight_saturations(self.net.quantize(params))
 
@@ -134,8 +165,8 @@ class WordDevice(Device):
 
     def _predict(self, x: Floats) -> Result:
         words, saturated = self.net.formats.activation.to_ints(x)
-        part = self._clocked(lambda: self._forward_words(words))
-        return self._result(part, {(0, "activation"): saturated}, len(x), ticks=len(x) + len(self.net.layers) - 1)
+        part, ticks = self._forward(words)
+        return self._result(part, {(0, "activation"): saturated}, len(x), ticks=ticks)
 
     def _gradients(self, x: Floats, y: Floats) -> Result:
         last = len(self.net.layers)
@@ -155,11 +186,11 @@ class WordDevice(Device):
 
     def _vjp(self, x: Floats, dy: Floats, scale: float | None) -> Result:
         last = len(self.net.layers)
-        first = None
+        first, first_ticks = None, 0
         words, x_count = self.net.formats.activation.to_ints(x)
         if self.net.cost == "sigmoid_cross_entropy":
             # That stage takes dC/da_L (docs/arithmetic.md, section 6); its slope comes from the device's own outputs.
-            first = self._clocked(lambda: self._forward_words(words))
+            first, first_ticks = self._forward(words)
             outputs = self.net.layer_formats(last).activation.to_floats(first.outputs)
             dy = dy * outputs * (1.0 - outputs)
         if scale is None:
@@ -171,7 +202,7 @@ class WordDevice(Device):
         )
         if first is not None:
             result.stats.cycles += first.cycles
-            result.stats.ticks += len(x) + last - 1
+            result.stats.ticks += first_ticks
         result.stats.scale = scale
         result.gradients = [Parameters(g.weight / scale, g.bias / scale) for g in result.gradients]
         if result.inputs is not None:
@@ -272,38 +303,33 @@ class WordDevice(Device):
         self._device_seconds += time.perf_counter() - start
         return part
 
+    def _forward(self, x: Ints) -> tuple[Part, int]:
+        """Run a batch forward only; give the ticks too."""
+        parts = self._parts(len(x), CHUNK, lambda part: self._forward_words(x[part]))
+        self._check_interrupts()
+        return _joined(parts), len(x) + len(parts) * (len(self.net.layers) - 1)
+
     def _split(self, x: Ints, targets: Ints, *, seeds: bool) -> tuple[Part, int]:
         """Run a batch in parts of at most ``max_batch`` samples; integer sums do not depend on the split."""
-        size = self.net.max_batch
         with self._clear_accumulators():
-            parts = [
-                self._clocked(lambda i=i: self._gradient_words(x[i : i + size], targets[i : i + size], seeds=seeds))
-                for i in range(0, len(x), size)
-            ]
-        whole = parts[0]
-        if len(parts) > 1:
-            counts: Counts = {}
-            for part in parts:
-                for key, count in part.saturations.items():
-                    counts[key] = counts.get(key, 0) + count
-            whole = Part(
-                outputs=np.concatenate([part.outputs for part in parts]),
-                inputs=None
-                if whole.inputs is None
-                else np.concatenate([p.inputs for p in parts if p.inputs is not None]),
-                gradients=[
-                    RawParameters(
-                        np.sum([g.weight for g in layer], axis=0),
-                        np.sum([g.bias for g in layer], axis=0),
-                        layer[0].fraction_bits,
-                    )
-                    for layer in zip(*(part.gradients for part in parts), strict=True)
-                ],
-                saturations=counts,
-                cycles=sum(part.cycles for part in parts),
-                transfer_cycles=sum(part.transfer_cycles for part in parts),
+            parts = self._parts(
+                len(x), self.net.max_batch, lambda part: self._gradient_words(x[part], targets[part], seeds=seeds)
             )
-        return whole, len(x) + len(parts) * (2 * len(self.net.layers) - 1)
+        self._check_interrupts()
+        return _joined(parts), len(x) + len(parts) * (2 * len(self.net.layers) - 1)
+
+    def _parts(self, samples: int, size: int, work: Callable[[slice], Part]) -> list[Part]:
+        """Run parts of so many samples, until Ctrl-C."""
+        parts: list[Part] = []
+        for start in range(0, samples, size):
+            if parts and self._interrupted():
+                break
+            parts.append(self._clocked(lambda start=start: work(slice(start, start + size))))
+        return parts
+
+    def _check_interrupts(self) -> None:
+        if self._interrupted():
+            raise _Stopped
 
     def _result(self, part: Part, host_counts: Counts, samples: int, *, ticks: int) -> Result:
         last = len(self.net.layers)
@@ -318,13 +344,17 @@ class WordDevice(Device):
             cost=None,
             cost_fraction_bits=2 * output_format.fraction_bits + 1,
         )
+        retries, crossed, wire = self._wire()
         stats = Stats(
             samples=samples,
             ticks=ticks,
             cycles=part.cycles,
             transfer_cycles=part.transfer_cycles,
             saturations=saturation_list([*host_counts.items(), *part.saturations.items()]),
+            retries=retries,
+            bytes=crossed,
             device_seconds=self._device_seconds,
+            wire=wire,
         )
         self._device_seconds = 0.0
         return Result(
@@ -339,3 +369,29 @@ class WordDevice(Device):
 
 def _weight_saturations(quantized: QuantizedParameters) -> list[Saturation]:
     return saturation_list(((index, "weight"), count) for index, count in enumerate(quantized.saturations, start=1))
+
+
+def _joined(parts: list[Part]) -> Part:
+    """Make one part of several."""
+    if len(parts) == 1:
+        return parts[0]
+    counts: Counts = {}
+    for part in parts:
+        for key, count in part.saturations.items():
+            counts[key] = counts.get(key, 0) + count
+    inputs = [part.inputs for part in parts if part.inputs is not None]
+    return Part(
+        outputs=np.concatenate([part.outputs for part in parts]),
+        inputs=np.concatenate(inputs) if inputs else None,
+        gradients=[
+            RawParameters(
+                np.sum([g.weight for g in layer], axis=0),
+                np.sum([g.bias for g in layer], axis=0),
+                layer[0].fraction_bits,
+            )
+            for layer in zip(*(part.gradients for part in parts), strict=True)
+        ],
+        saturations=counts,
+        cycles=sum(part.cycles for part in parts),
+        transfer_cycles=sum(part.transfer_cycles for part in parts),
+    )

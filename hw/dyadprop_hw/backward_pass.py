@@ -77,8 +77,8 @@ class BackwardPass(wiring.Component):
         columns, pitch = numbers.columns, self.shape.plan.backward_pitch
         column = Signal(range(pitch))
         group = Signal(range(groups))
-        address = Signal(range(groups * columns + columns))
-        bank = Signal(range(self.shape.deltas))
+        address = Signal.like(self.wave.address)
+        bank = self.shape.first_bank()
         group_end = group == groups - 1
         bias = column == columns - 1
         m.d.comb += [

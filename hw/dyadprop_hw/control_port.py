@@ -12,7 +12,6 @@ from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token
 from dyadprop_hw.streams import Queue, connect_stream
-from dyadprop_hw.weight_step import SHIFT_BITS
 from dyadprop_hw.word_counter import WordCounter
 
 
@@ -294,7 +293,7 @@ class StageControl(wiring.Component):
                     with m.If(self.quiet):
                         m.d.sync += [
                             rate.shift.eq(self.command.payload.data),
-                            rate.mask.eq(~((~Const(0, len(rate.mask))) << self.command.payload.data[:SHIFT_BITS])),
+                            rate.mask.eq(~(~Const(0, len(rate.mask)) << self.command.payload.data[: len(rate.shift)])),
                         ]
                 with m.Default():
                     m.d.comb += self.command.ready.eq(1)  # not known: dropped; drivers see no answer

@@ -29,8 +29,6 @@ class DeltaLoader(wiring.Component):
         A bank is whole; a backward wave that starts now reads it.
     start, end : In(1)
         A backward pass takes the oldest whole bank; it is done with it.
-    idle : Out(1)
-        Nothing is held.
 
     Notes
     -----
@@ -42,7 +40,6 @@ class DeltaLoader(wiring.Component):
     loaded: Signal
     start: Signal
     end: Signal
-    idle: Signal
 
     def __init__(self, shape: LaneShape) -> None:
         self.shape = shape
@@ -54,7 +51,6 @@ class DeltaLoader(wiring.Component):
                 "loaded": Out(1),
                 "start": In(1),
                 "end": In(1),
-                "idle": Out(1),
             }
         )
 
@@ -91,7 +87,7 @@ class DeltaLoader(wiring.Component):
         lane = Signal(range(lanes), init=lanes - 1)
         group = Signal(range(groups))
         left = Signal(range(rows))
-        bank = Signal(range(self.shape.deltas))
+        bank = self.shape.first_bank()
         last = valid & (left == rows - 1)
         with m.If(valid):
             m.d.sync += [left.eq(Mux(last, 0, left + 1)), lane.eq(lane - 1)]
@@ -112,5 +108,5 @@ class DeltaLoader(wiring.Component):
             claimed.eq(claimed + (step & (entry == 0)) - self.end),
             whole.eq(whole + last - self.start),
         ]
-        m.d.comb += [self.loaded.eq(whole != 0), self.idle.eq(claimed == 0)]
+        m.d.comb += self.loaded.eq(whole != 0)
         return m

@@ -81,7 +81,7 @@ class ForwardPass(wiring.Component):
         column = Signal(range(pitch))
         group = Signal(range(groups))
         address = Signal.like(self.wave.address)
-        flags_q1 = Signal(2)
+        flags_q1 = Signal(2, reset_less=True)
         bias = column == columns - 1
         m.d.comb += [
             self.row_end.eq(self.busy & (column == pitch - 1)),

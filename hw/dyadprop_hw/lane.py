@@ -57,6 +57,14 @@ class LaneShape:
             numbers.gradient_bits, numbers.weight.width, numbers.sensitivity_sum_bits if numbers.has_sensitivity else 0
         )
 
+    def is_full(self, lane: int) -> bool:
+        """Whether a lane has a row in the last row group too."""
+        return (self.groups - 1) * self.lanes + self.lanes - 1 - lane < self.numbers.outputs
+
+    def first_bank(self) -> Signal:
+        """Make a register for the address of a bank's first delta; it begins with bank 0."""
+        return Signal(range(self.deltas - self.groups + 1), name="bank")
+
     def next_bank(self, base: Any) -> Any:
         """Give the address of the first delta in the bank behind the one that begins at ``base``."""
         return Mux(base == self.deltas - self.groups, 0, base + self.groups)
@@ -265,10 +273,13 @@ class Lane(wiring.Component):
             delta_read.addr.eq(wave.delta),
         ]
 
-        learn = wave.valid & (wave.operation == BackwardOperation.LEARN)
+        learning = wave.operation == BackwardOperation.LEARN
+        learn = wave.valid & learning
+        if not self.shape.is_full(self.index):
+            learn &= ~wave.last  # a row that does not exist learns nothing, whatever its memories hold
         # The read-out puts one lane's word on the chain: weight or gradient of the lane that the wave names. A gradient
         # to be stored comes down the same chain.
-        selected = wave.valid & ~learn & (wave.lane == self.index)
+        selected = wave.valid & ~learning & (wave.lane == self.index)
         writes = selected & (wave.operation == BackwardOperation.WRITE_GRADIENT)
         reads = selected & ~writes
         reads_weight = wave.operation == BackwardOperation.READ_WEIGHT

@@ -88,11 +88,16 @@ class SampleMemory(wiring.Component):
         write = memory.write_port()
         forward_read = memory.read_port()
         backward_read = memory.read_port()
-        learn = Array(Signal(name=f"learn_{place}") for place in range(self.depth))
-        update = Array(Signal(name=f"update_{place}") for place in range(self.depth))
+        learn, update = (
+            Array(Signal(name=f"{flag}_{place}", reset_less=True) for place in range(self.depth))
+            for flag in ("learn", "update")
+        )
 
         def after(value: Signal, limit: int) -> Any:
             return Mux(value == limit - 1, 0, value + 1)
+
+        def next_base(base: Signal) -> Any:
+            return Mux(base == words - inputs, 0, base + inputs)
 
         # Arrival: words are stored one behind the other, so the ring needs one counter and the sample's column another.
         write_address = Signal(range(words))
@@ -135,7 +140,7 @@ class SampleMemory(wiring.Component):
         with m.If(self.forward_row):
             m.d.sync += forward_address.eq(forward_base)
         with m.If(self.forward_end):
-            base = _wrap(forward_base + inputs, words)
+            base = next_base(forward_base)
             m.d.sync += [
                 forward_base.eq(base),
                 forward_address.eq(base),
@@ -161,7 +166,7 @@ class SampleMemory(wiring.Component):
         with m.If(self.backward_next):
             m.d.sync += backward_address.eq(backward_address + 1)
         with m.If(self.backward_end | dropped):
-            base = _wrap(backward_base + inputs, words)
+            base = next_base(backward_base)
             m.d.sync += [backward_base.eq(base), backward_address.eq(base)]
         # The place counts on at the start: the next sample's flag is wanted while this one's pass still runs.
         with m.If(self.backward_start | dropped):
@@ -183,7 +188,3 @@ class SampleMemory(wiring.Component):
             self.backward_activation.eq(backward_read.data),
         ]
         return m
-
-
-def _wrap(value: Any, limit: int) -> Any:
-    return Mux(value >= limit, value - limit, value)

@@ -111,7 +111,7 @@ class Softmax(wiring.Component):
         """Sequence the three passes."""
         m = Module()
         n = self.outputs
-        sum_bits = SOFTMAX_FRACTION + 1 + n.bit_length()
+        sum_bits = SOFTMAX_FRACTION + n.bit_length()  # up to n times 1.0, and 1.0 alone fits too
         table = exp_table(self.logit.fraction_bits)
         m.submodules.logits = logits = Memory(shape=Fixed(self.logit), depth=n, init=[])
         m.submodules.exponentials = exponentials = Memory(shape=unsigned(SOFTMAX_FRACTION + 1), depth=n, init=[])

@@ -17,7 +17,6 @@ from dyadprop_hw.delta_loader import DeltaLoader
 from dyadprop_hw.forward_pass import ForwardPass
 from dyadprop_hw.lane import Lane, LaneShape
 from dyadprop_hw.layouts import (
-    BackwardOperation,
     StageStatus,
     activation_token,
     control_token,
@@ -167,7 +166,8 @@ class Stage(wiring.Component):
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
         m.d.comb += [
-            control.quiet.eq((memory.stored == 0) & loader.idle & ~backward.busy & (draining == 0)),
+            # Deltas in the lanes and a backward pass belong to a sample that the memory holds.
+            control.quiet.eq((memory.stored == 0) & (draining == 0)),
             self.status.forward.eq(forward.busy),
             self.status.backward.eq(backward.busy),
             self.status.stored.eq(memory.stored),
@@ -192,24 +192,25 @@ class Stage(wiring.Component):
 
         # Rows that do not exist leave too, as the last ones of their sample; they are not taken.
         rows = plan.groups * plan.lanes
-        row = Signal(range(rows))
         result = last.result_out
-        with m.If(result.valid):
-            m.d.sync += row.eq(Mux(row == rows - 1, 0, row + 1))
-        frame = Signal(3)
-        m.d.comb += [
-            activation.accumulator.eq(result.value),
-            frame.eq(Cat(result.valid & (row < numbers.outputs), result.learn, result.update)),
-        ]
+        valid: Any = result.valid
+        if rows > numbers.outputs:
+            row = Signal(range(rows))
+            with m.If(result.valid):
+                m.d.sync += row.eq(Mux(row == rows - 1, 0, row + 1))
+            valid = result.valid & (row < numbers.outputs)
+        flags: Any = Cat(result.learn, result.update)
+        m.d.comb += activation.accumulator.eq(result.value)
         for cycle in range(activation.latency):
-            frame_next = Signal(3, name=f"result_frame_q{cycle + 1}")
-            m.d.sync += frame_next.eq(frame)
-            frame = frame_next
+            valid_next = Signal(name=f"result_valid_q{cycle + 1}")
+            flags_next = Signal(2, name=f"result_flags_q{cycle + 1}", reset_less=True)
+            m.d.sync += [valid_next.eq(valid), flags_next.eq(flags)]
+            valid, flags = valid_next, flags_next
         m.d.comb += [
-            queue.i.valid.eq(frame[0]),
+            queue.i.valid.eq(valid),
             queue.i.payload.value.eq(activation.activation),
-            queue.i.payload.learn.eq(frame[1]),
-            queue.i.payload.update.eq(frame[2]),
+            queue.i.payload.learn.eq(flags[0]),
+            queue.i.payload.update.eq(flags[1]),
         ]
         room = _reserve(m, "output", forward.start, queue, plan.output_vectors, numbers.outputs)
         # Behind the last sample of a batch no forward pass begins before its step is in all lanes: the next one follows
@@ -226,7 +227,7 @@ class Stage(wiring.Component):
                 m.d.sync += stepping.eq(0)
         last_of_batch = stepping | (forward.busy & memory.forward_update)
         m.d.comb += forward.ready.eq(memory.forward_ready & room & ~last_of_batch)
-        return frame[0] & activation.saturated
+        return valid & activation.saturated
 
     def _backward_exit(self, m: Module, last: Lane, control: StageControl, backward: BackwardPass) -> tuple[Any, Any]:
         """Take read-outs; sum, round and queue sensitivities; return the saturation strobe and "there is room"."""
@@ -236,8 +237,7 @@ class Stage(wiring.Component):
             later = Signal(wave.shape(), name=f"tail_q{cycle + 1}")
             register_wave(m, wave, later)
             wave = later
-        learn = wave.operation == BackwardOperation.LEARN
-        reads = (wave.operation == BackwardOperation.READ_WEIGHT) | (wave.operation == BackwardOperation.READ_GRADIENT)
+        reads = wave.operation[1]  # READ_WEIGHT or READ_GRADIENT
         m.d.comb += [control.word_valid.eq(wave.valid & reads), control.word_data.eq(last.partial_out)]
         if not numbers.has_sensitivity:
             return 0, 1
@@ -251,7 +251,7 @@ class Stage(wiring.Component):
         before = Mux(wave.first, 0, total_q1) if plan.groups > 1 else 0
         m.d.sync += total_q1.eq((last.partial_out[:bits].as_signed() + before)[:bits].as_signed())
         m.d.comb += requantize.value_in.eq(total_q1)
-        valid = wave.valid & learn & wave.last & ~wave.bias
+        valid = wave.valid & wave.last & ~wave.bias  # only a LEARN wave has a last one
         operand = wave.operand
         for cycle in range(1 + Requantize.LATENCY):
             valid_next = Signal(name=f"sensitivity_valid_q{cycle + 1}")

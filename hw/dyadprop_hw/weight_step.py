@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,13 +10,16 @@ from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed
 
-SHIFT_BITS = 6
 _FINE_BITS = 3
 
 
 def rate_layout(gradient_bits: int) -> data.StructLayout:
-    """Lay out a learning rate: ``shift`` is ``s`` of docs/arithmetic.md, ``mask`` has its ``s`` low bits set."""
-    return data.StructLayout({"shift": unsigned(SHIFT_BITS), "mask": unsigned(gradient_bits)})
+    """Lay out a learning rate: ``shift`` is ``s`` of docs/arithmetic.md, ``mask`` has its ``s`` low bits set.
+
+    A residual of ``s - 1`` bits and a sign fits the accumulator beside a sample (section 8): ``s < gradient_bits``.
+    """
+    largest = gradient_bits - 1
+    return data.StructLayout({"shift": unsigned(largest.bit_length()), "mask": unsigned(largest)})
 
 
 class WeightStep(wiring.Component):
@@ -75,7 +78,7 @@ class WeightStep(wiring.Component):
 
         # Twice G, shifted by s: u before rounding, and below it the bit that says "half or more".
         coarse_q1 = Signal(signed(bits + 1), reset_less=True)
-        low_q1 = Signal(unsigned(bits), reset_less=True)
+        low_q1 = Signal(unsigned(bits - 1), reset_less=True)
         sticky_q1 = Signal(reset_less=True)
         m.d.sync += [
             coarse_q1.eq((self.gradient << 1) >> (shift[_FINE_BITS:] << _FINE_BITS)),
@@ -106,7 +109,7 @@ class WeightStep(wiring.Component):
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
             difference_q4.eq(weight - step_q3),
-            residual_q4.eq(low_q3 | Mux(up_q3, ~mask, 0)),
+            residual_q4.eq(Cat(low_q3 | Mux(up_q3, ~mask, 0), up_q3)),
         ]
 
         weight_q5 = Signal(Fixed(q), reset_less=True)

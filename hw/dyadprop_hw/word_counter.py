@@ -45,7 +45,8 @@ class WordCounter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Count columns, lanes and row groups."""
         m = Module()
-        columns, outputs, lanes = self.shape.numbers.columns, self.shape.numbers.outputs, self.shape.lanes
+        columns, outputs = self.shape.numbers.columns, self.shape.numbers.outputs
+        lanes, groups = self.shape.lanes, self.shape.groups
         column = Signal(range(columns))
         row = Signal(range(outputs))
         lane = Signal(range(lanes), init=lanes - 1)
@@ -56,8 +57,10 @@ class WordCounter(wiring.Component):
             m.d.sync += column.eq(Mux(column_end, 0, column + 1))
             with m.If(column_end):
                 m.d.sync += [row.eq(row + 1), lane.eq(lane - 1)]
-                with m.If(lane == 0):
-                    m.d.sync += [lane.eq(lanes - 1), group_address.eq(group_address + columns)]
+                # Behind the only row group the stage's last word has come, and all of it begins again.
+                if groups > 1:
+                    with m.If(lane == 0):
+                        m.d.sync += [lane.eq(lanes - 1), group_address.eq(group_address + columns)]
         with m.If(self.restart | (self.step & self.last)):
             m.d.sync += [column.eq(0), row.eq(0), lane.eq(lanes - 1), group_address.eq(0)]
         m.d.comb += [

@@ -332,6 +332,26 @@ def gradient(stage: StageNumbers, delta: Ints, x: Ints) -> RawParameters:
 # -- section 6: seeds ------------------------------------------------------------------------------------------------
 
 
+def exponentials(logits: Ints, f: int) -> Ints:
+    """Give ``e``, which a softmax divides by their sum.
+
+    Parameters
+    ----------
+    logits : int64 array (batch, n_L)
+    f : int
+        Their fraction bits, ``f(A_L)``.
+
+    Returns
+    -------
+    int64 array (batch, n_L), 16 fraction bits, 0 to 65536
+    """
+    table, value, fall = _exp_arrays(f)
+    g = table.gap_bits
+    d = np.minimum(logits.max(axis=1, keepdims=True) - logits, (1 << (table.range_bits + f)) - 1)
+    i = d >> g
+    return np.asarray(value[i] - round_half_even(fall[i] * (d & ((1 << g) - 1)), g), dtype=np.int64)
+
+
 def softmax(logits: Ints, f: int) -> Ints:
     """Give the probabilities ``p`` of logits.
 
@@ -345,11 +365,7 @@ def softmax(logits: Ints, f: int) -> Ints:
     -------
     int64 array (batch, n_L), 14 fraction bits, 0 to 16384
     """
-    table, value, fall = _exp_arrays(f)
-    g = table.gap_bits
-    d = np.minimum(logits.max(axis=1, keepdims=True) - logits, (1 << (table.range_bits + f)) - 1)
-    i = d >> g
-    e = value[i] - round_half_even(fall[i] * (d & ((1 << g) - 1)), g)
+    e = exponentials(logits, f)
     s = e.sum(axis=1, keepdims=True)
     quotient, rest = np.divmod(e << PROBABILITY.fraction_bits, s)
     up = (2 * rest > s) | ((2 * rest == s) & (quotient & 1 == 1))

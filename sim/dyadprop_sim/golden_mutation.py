@@ -1,6 +1,6 @@
-"""Break the golden model's arithmetic in many places, one at a time: do its tests notice? (`make mutate-golden`).
+"""Break the golden model in many places, one at a time: do its tests notice? (`make mutate-golden`).
 
-The mutants are cosmic-ray's; they are made and tested in a copy of the sources.
+The mutants are cosmic-ray's; they are made and tested in copies of the sources, one a module, both at the same time.
 """
 
 import argparse
@@ -10,61 +10,109 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from dyadprop.errors import BuildError
 
-MODULE = "sim/dyadprop_sim/arithmetic.py"
-TESTS = ("tests/sim/test_arithmetic.py", "tests/sim/test_golden.py", "tests/sim/test_step.py")
-# Parts of mutated lines that change nothing, and why.
-EQUIVALENT = {
-    "up = (2 * rest > s) + (": "of two truths that exclude each other, + is |",
-    "up = (2 * rest > s) ^ (": "and so is ^",
-    '(activation, f) >= ("tanh", 17)': "there is no larger f, and sigmoid comes before tanh",
+
+class Subject(NamedTuple):
+    """A module to be broken.
+
+    Attributes
+    ----------
+    path : str
+    tests : tuple of str
+        Files that must notice.
+    equivalent : dict
+        Parts of lines of mutants that change nothing, and why.
+    """
+
+    path: str
+    tests: tuple[str, ...]
+    equivalent: dict[str, str]
+
+
+MODULES = {
+    "arithmetic": Subject(
+        "sim/dyadprop_sim/arithmetic.py",
+        ("tests/sim/test_arithmetic.py", "tests/sim/test_golden.py", "tests/sim/test_step.py"),
+        {
+            "up = (2 * rest > s) + (": "of two truths that exclude each other, + is |",
+            "up = (2 * rest > s) ^ (": "and so is ^",
+            '(activation, f) >= ("tanh", 17)': "there is no larger f, and sigmoid comes before tanh",
+        },
+    ),
+    "golden": Subject(
+        "sim/dyadprop_sim/golden.py",
+        ("tests/sim/test_golden.py", "tests/sim/test_step.py", "tests/sim/test_relaxation.py"),
+        {},
+    ),
 }
-TIMEOUT = 120  # seconds a mutant: the tests themselves take about 5
+TIMEOUT = 120  # seconds a mutant: the tests themselves take about 15
 
 
 def main() -> int:
     """Run the mutants; return 1 if one survives."""
     parser = argparse.ArgumentParser(prog="python -m dyadprop_sim.golden_mutation", description=__doc__)
-    parser.add_argument("--mutants", type=int, default=110, help="how many to draw; 0: all (default: %(default)s)")
+    parser.add_argument("--module", action="append", choices=list(MODULES), help="only this one; repeatable")
+    parser.add_argument(
+        "--mutants", type=int, default=110, metavar="N", help="to draw of each module; 0: all (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--out", default="build/mutate-golden", metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
-    work = Path(args.out).resolve()
+    names = args.module or list(MODULES)
+    with ThreadPoolExecutor(len(names)) as pool:
+        runs = [pool.submit(run_module, name, args.mutants, args.seed, Path(args.out).resolve()) for name in names]
+    return max(run.result() for run in runs)
+
+
+def run_module(name: str, count: int, seed: int, out: Path) -> int:
+    """Run mutants of one module and print the survivors; return 1 if there are any."""
+    start = time.monotonic()
+    subject = MODULES[name]
+    work = out / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for name in ("host", "hw", "sim", "tests"):
-        shutil.copytree(name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("host", "hw", "sim", "tests"):
+        shutil.copytree(folder, work / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy("pyproject.toml", work)
     (work / "mutation.toml").write_text(
-        f'[cosmic-ray]\nmodule-path = ["{MODULE}"]\ntimeout = {TIMEOUT}.0\nexcluded-modules = []\n'
-        f'test-command = "{sys.executable} -m pytest -x -q {" ".join(TESTS)}"\n'
+        f'[cosmic-ray]\nmodule-path = ["{subject.path}"]\ntimeout = {TIMEOUT}.0\nexcluded-modules = []\n'
+        f'test-command = "{sys.executable} -m pytest -x -q {" ".join(subject.tests)}"\n'
         '[cosmic-ray.distributor]\nname = "local"\n'
     )
     _tool(work, "cosmic-ray", "init", "mutation.toml", "mutation.sqlite")
     session = sqlite3.connect(work / "mutation.sqlite")
     order = "start_pos_row, start_pos_col, operator_name, occurrence"
     jobs = [row[0] for row in session.execute(f"select job_id from mutation_specs order by {order}")]
-    random.Random(args.seed).shuffle(jobs)
-    dropped = jobs[args.mutants :] if args.mutants else []
+    random.Random(seed).shuffle(jobs)
+    dropped = jobs[count:] if count else []
     for table in ("mutation_specs", "work_items"):
         session.executemany(f"delete from {table} where job_id = ?", [(job,) for job in dropped])
     session.commit()
-    print(f"{len(jobs) - len(dropped)} of {len(jobs)} mutants of {MODULE}, seed {args.seed}", flush=True)
+    print(f"{name}: {len(jobs) - len(dropped)} of {len(jobs)} mutants, seed {seed}", flush=True)
     _tool(work, "cosmic-ray", "exec", "mutation.toml", "mutation.sqlite")
     tested = session.execute("select test_outcome, diff from work_results").fetchall()
     alive = [diff for outcome, diff in tested if "SURVIVED" in str(outcome).upper()]
-    survivors = [diff for diff in alive if not any(line in diff for line in EQUIVALENT)]
+    survivors = [diff for diff in alive if not _known(diff, subject)]
     for diff in survivors:
-        print("survivor:\n" + "\n".join(line for line in diff.splitlines() if line[:1] in "+-@"))
-    listed = len(alive) - len(survivors)
+        print(f"survivor in {name}:\n" + "\n".join(line for line in diff.splitlines() if line[:1] in "+-@"))
     print(
-        f"{len(tested) - len(alive)} of {len(tested)} mutants found, {listed} listed as equivalent, "
-        f"{len(survivors)} survive"
+        f"{name}: {len(tested) - len(alive)} of {len(tested)} mutants found, {len(alive) - len(survivors)} listed as "
+        f"equivalent, {len(survivors)} survive ({time.monotonic() - start:.0f} s)",
+        flush=True,
     )
     return 1 if survivors or not tested else 0
+
+
+def _known(diff: str, subject: Subject) -> bool:
+    """Say whether a line that a mutant brings in is one of those that change nothing."""
+    added = [line[1:] for line in diff.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    return any(part in line for part in subject.equivalent for line in added)
 
 
 def _tool(work: Path, name: str, *arguments: str) -> None:

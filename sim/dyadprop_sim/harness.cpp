@@ -3,7 +3,7 @@
 //
 // The build puts in front of this file: `Top` (the verilated class), `kInputs`, `kOutputs`, `kLinks`, and for stream k
 //   set_input(top, k, valid, payload), input_ready(top, k), set_ready(top, k, ready), output_valid(top, k), output_payload(top, k),
-// and set_selector(top, value), read_status(top, words).
+// and set_selector(top, value), set_idle(top) (a UART's line is high), read_status(top, words).
 // Link k joins output stream kOutputs + k to input stream kInputs + k: a queue in this file, in which tokens can be placed, changed and seen.
 
 #include <cstdint>
@@ -102,6 +102,7 @@ void* dyad_create(uint64_t seed, int randomize, uint64_t select) {
     Context* c = new Context(seed, randomize != 0);
     c->top->clk = 0;
     set_selector(c->top, select);
+    set_idle(c->top);
     for (int k = 0; k < kInputs + kLinks; k++) set_input(c->top, k, 0, 0);
     for (int k = 0; k < kOutputs + kLinks; k++) set_ready(c->top, k, 0);
     c->top->rst = 1;

@@ -3,16 +3,12 @@
 import gc
 import hashlib
 import importlib.metadata
-import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -20,20 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop.errors import BuildError
+from dyadprop_sim.builds import cache_folder, kept_build, run_tool
 
-logger = logging.getLogger(__name__)
-
-CACHE_VARIABLE = "DYADPROP_CACHE"
 MIN_VERILATOR = (5, 36)
-STALE_BUILD = 24 * 3600  # seconds
-STALE_LIBRARY = 30 * 24 * 3600
 # The modules that decide a design; a test holds them against what the gateware imports. None: all of the package.
 DESIGN_SOURCES: dict[str, tuple[str, ...] | None] = {
-    "dyadprop": ("formats.py", "network.py", "operations.py", "plan.py", "tables.py", "timing.py", "widths.py"),
+    "dyadprop": (
+        "baud.py",
+        "formats.py",
+        "network.py",
+        "operations.py",
+        "plan.py",
+        "protocol.py",
+        "tables.py",
+        "timing.py",
+        "widths.py",
+    ),
     "dyadprop_hw": None,
-    "dyadprop_sim": ("harness.cpp", "library.py", "open_network.py"),
+    "dyadprop_sim": ("harness.cpp", "library.py", "open_network.py", "wire.cpp"),
 }
-STEP_TIMEOUT = 900  # seconds for one tool; a simulation of a board-sized network compiles in well under 100
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Ports:
         Plain output ports that the harness reads for messages.
     selector : str
         A plain input port that holds one value for as long as a simulation lives; empty: none.
+    wire : bool
+        The library can exchange bytes (wire.cpp): over the first input and output stream, or over ``pins``.
+    pins : tuple of str
+        Plain ports that a UART drives and samples: the design's receiving pin, its sending pin. Empty: none.
     """
 
     inputs: tuple[str, ...]
@@ -56,6 +61,8 @@ class Ports:
     links: tuple[tuple[str, str], ...] = ()
     status: tuple[str, ...] = ()
     selector: str = ""
+    wire: bool = False
+    pins: tuple[str, ...] = ()
 
     @property
     def input_names(self) -> list[str]:
@@ -87,12 +94,6 @@ class BuildOptions:
     random_start: bool = False
 
 
-def cache_folder() -> Path:
-    """Give the folder of finished libraries: ``$DYADPROP_CACHE``, else ``~/.cache/dyadprop``."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyadprop"
-
-
 def build_library(what: str, key: str, make_top: Any, ports: Ports, options: BuildOptions | None = None) -> Path:
     """Return the shared library of a design, building it when it is not in the cache.
 
@@ -116,24 +117,10 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
     root, version = _verilator()
     compiler = find_compiler()
     digest = hashlib.sha256(
-        "\n".join(
-            [key, repr(ports), repr(options), source_hash(), version, _version("amaranth"), _yosys(), compiler[1]]
-        ).encode()
+        "\n".join([key, repr(ports), repr(options), source_hash(), emitter_version(), version, compiler[1]]).encode()
     ).hexdigest()[:24]
-    finished = cache_folder() / f"{digest}.so"
-    try:
-        if finished.exists():
-            finished.touch()  # used today: not pruned
-            return finished
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        _prune(finished.parent)
-        work = Path(tempfile.mkdtemp(prefix=f"build-{digest[:8]}-", dir=finished.parent))
-    except OSError as error:
-        raise BuildError(
-            f"simulations cannot be kept in {finished.parent}: {error.strerror}; ${CACHE_VARIABLE} names another"
-        ) from error
-    progress = _Progress(what)
-    try:
+
+    def build(work: Path, progress: Callable[[str], None]) -> Path:
         progress("elaborating")
         top = make_top()
         text = (
@@ -168,17 +155,9 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
             run_tool(work, [*_compile(compiler[0], include), options.optimize, "-o", str(target), str(source)])
             objects.append(str(target))
         run_tool(work, [compiler[0], "-shared", "-o", "library.so", *objects, "-lpthread"])
-        (work / "library.so").replace(finished)
-    except BuildError:
-        progress.end("failed")
-        raise
-    except BaseException:
-        progress.end("interrupted")
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(work)
-    progress.end("done")
-    return finished
+        return work / "library.so"
+
+    return kept_build(what, f"{digest}.so", build)
 
 
 def emit_verilog(top: Any, *, forget: bool = False, names: bool = True, claims: bool = False) -> str:
@@ -257,11 +236,20 @@ def _library_source(folder: Path, ports: Ports) -> str:
         *(f"case {k}: return t->{_c(name)}payload;" for k, name in enumerate(ports.output_names)),
         "} return 0; }",
         f"static inline void set_selector(Top* t, uint64_t value) {{ {select} }}",
+        f"static inline void set_idle(Top* t) {{ {f't->{ports.pins[0]} = 1;' if ports.pins else ''} }}",
         "static inline void read_status(Top* t, uint64_t* words) {",
         *(f"words[{k}] = t->{name.replace('__', '___05F')};" for k, name in enumerate(ports.status)),
         "}",
         files("dyadprop_sim").joinpath("harness.cpp").read_text(),
     ]
+    if ports.wire:
+        receive, send = ports.pins or ("", "")
+        lines += [
+            f"constexpr bool kPins = {'true' if ports.pins else 'false'};",
+            f"static inline void set_rx(Top* t, bool level) {{ {f't->{receive} = level;' if receive else ''} }}",
+            f"static inline bool get_tx(Top* t) {{ return {f't->{send}' if send else 'true'}; }}",
+            files("dyadprop_sim").joinpath("wire.cpp").read_text(),
+        ]
     return "\n".join(lines)
 
 
@@ -331,36 +319,6 @@ def find_compiler() -> tuple[str, str]:
     return path, version.partition("\n")[0]
 
 
-def run_tool(work: Path, command: Sequence[str], env: dict[str, str] | None = None) -> None:
-    """Run a tool in a folder, its output in ``build.log`` there; raise BuildError if it is missing, fails or hangs."""
-    log = work / "build.log"
-    with log.open("a") as stream:
-        stream.write("$ " + " ".join(command) + "\n")
-        stream.flush()
-        try:
-            tool = subprocess.Popen(
-                command, cwd=work, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL,
-                env={**os.environ, **(env or {})}, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            raise BuildError(f"{Path(command[0]).name} cannot be started: {error}") from error
-        try:
-            status = tool.wait(STEP_TIMEOUT)
-        except BaseException as error:
-            os.killpg(tool.pid, signal.SIGKILL)  # g++ is two processes: one alone would work on
-            tool.wait()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise BuildError(
-                f"{Path(command[0]).name} did not end within {STEP_TIMEOUT} s; its log is {log}"
-            ) from error
-    if status:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
-        raise BuildError(
-            f"{Path(command[0]).name} failed: {lines[-1] if lines else f'exit {status}'}; its log is {log}"
-        )
-
-
 def source_hash() -> str:
     """Hash the source of everything that can decide a design: gateware, and the host's tables, widths and plans."""
     digest = hashlib.sha256()
@@ -369,6 +327,11 @@ def source_hash() -> str:
         for path in sorted(folder.glob("*.py")) if names is None else [folder / name for name in names]:
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def emitter_version() -> str:
+    """Name what turns a design into Verilog."""
+    return f"{_version('amaranth')} {_yosys()}"
 
 
 def _yosys() -> str:
@@ -380,49 +343,8 @@ def _yosys() -> str:
         return chosen
 
 
-def _prune(folder: Path) -> None:
-    """Remove what nobody comes back for: libraries not used for long, and what builds that were killed left."""
-    now = time.time()
-    for path in folder.iterdir():
-        try:
-            age = now - path.stat().st_mtime
-            if path.name.startswith("build-") and age > STALE_BUILD:
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.suffix in (".so", ".o") and age > STALE_LIBRARY:
-                path.unlink()
-        except OSError:  # another process was faster
-            continue
-
-
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError as error:
         raise BuildError(f"{package} is not installed; pip install 'dyadprop[sim]' brings it") from error
-
-
-class _Progress:
-    """One line on stderr that says how far a build is; only for designs that take a while, and only once a step."""
-
-    def __init__(self, what: str) -> None:
-        self._start = time.monotonic()
-        self._what = what
-        self._live = sys.stderr.isatty()
-        if not self._live:
-            logger.info("building the simulation of %s (kept for the next time)", what)
-
-    def __call__(self, step: str) -> None:
-        if self._live:
-            print(
-                f"\rbuilding the simulation of {self._what} (once): {step} ...\x1b[K",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def end(self, how: str) -> None:
-        seconds = time.monotonic() - self._start
-        if self._live:
-            print(f"\rbuilding the simulation of {self._what}: {how} in {seconds:.0f} s\x1b[K", file=sys.stderr)
-        else:
-            logger.info("building the simulation of %s: %s in %.0f s", self._what, how, seconds)

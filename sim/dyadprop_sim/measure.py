@@ -14,8 +14,9 @@ from dyadprop.widths import target_format
 from dyadprop_hw.layouts import StageStatus
 from dyadprop_sim.golden import Model
 from dyadprop_sim.library import BuildOptions
-from dyadprop_sim.simulation import DEFAULT_PATIENCE, Words
-from dyadprop_sim.verilator import NetworkSimulation, pack, unpack
+from dyadprop_sim.rtl_network import pack, unpack
+from dyadprop_sim.transactions import DEFAULT_PATIENCE, Words
+from dyadprop_sim.verilator import NetworkSimulation
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dyadprop.network import Network, RawParameters
 from dyadprop.plan import Plan
 from dyadprop_sim.golden import Model
 from dyadprop_sim.relaxation import Array, Relaxation, State
-from dyadprop_sim.verilator import VERIFICATION, NetworkSimulation, pack, unpack
+from dyadprop_sim.rtl_network import pack, unpack
+from dyadprop_sim.verilator import VERIFICATION, NetworkSimulation
 
 Bools = npt.NDArray[np.bool_]
 

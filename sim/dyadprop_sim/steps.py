@@ -18,9 +18,11 @@ from dyadprop.network import Network, Parameters
 from dyadprop.operations import Operation
 from dyadprop.plan import Plan
 from dyadprop.widths import target_format
-from dyadprop_sim.library import find_compiler, run_tool
-from dyadprop_sim.simulation import Words
-from dyadprop_sim.verilator import NetworkSimulation, pack
+from dyadprop_sim.builds import run_tool
+from dyadprop_sim.library import find_compiler
+from dyadprop_sim.rtl_network import pack
+from dyadprop_sim.transactions import Words
+from dyadprop_sim.verilator import NetworkSimulation
 
 EXPONENT = 4  # of the learning rate; cycles do not depend on it
 REPEATS = 20  # of each software figure; their median counts

@@ -242,6 +242,12 @@ def test_a_reader_that_goes_away() -> None:
 # -- devices and JSON ------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dyadprop.connection.port_names", lambda usb=False: [])
+
+
+@pytest.mark.usefixtures("no_ports")
 def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devices"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -256,10 +262,11 @@ def test_devices_as_json_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err.startswith("golden ")
 
 
+@pytest.mark.usefixtures("no_ports")
 def test_devices_as_json_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "devices.json"
     assert main(["devices", "--json", str(path)]) == 0
-    assert json.loads(path.read_text()) == {"devices": dp.devices()}
+    assert json.loads(path.read_text()) == {"devices": dp.devices(), "boards": []}
 
 
 def test_device_of_no_known_kind(capsys: pytest.CaptureFixture[str]) -> None:

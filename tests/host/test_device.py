@@ -290,7 +290,7 @@ def test_what_the_device_learnt_is_not_taken_for_what_was_loaded():
 
 def test_a_load_that_failed_is_not_held(stub):
     stub.failure = Refused("not today")
-    with pytest.raises(RangeError, match="^not today$"), stub.holding(NET.init(3)):
+    with pytest.raises(RangeError, match=r"^not today$"), stub.holding(NET.init(3)):
         raise AssertionError("lent")
     stub.failure = None
     stub.calls.clear()

@@ -89,9 +89,9 @@ def test_labels_are_taken_and_the_door_is_shut():
     assert choose_formats(net, net.init(0), x, np.arange(3), 10) == one_hot
     with pytest.raises(dp.ShapeError, match=r"^inputs x has shape \(3, 3\); network expects \(batch, 2\)$"):
         choose_formats(net, net.init(0), np.eye(3), np.arange(3))
-    with pytest.raises(dp.ShapeError, match="^no parameters given; formats are chosen from at least one set of them$"):
+    with pytest.raises(dp.ShapeError, match=r"^no parameters given; formats are chosen from at least one set of them$"):
         choose_formats(net, [], x, np.arange(3))
-    with pytest.raises(dp.RangeError, match="^inputs x is nan at index"):
+    with pytest.raises(dp.RangeError, match=r"^inputs x is nan at index"):
         choose_formats(net, net.init(0), x * np.nan, np.arange(3))
 
 

@@ -15,10 +15,19 @@ def missing(*packages: str) -> list[str]:
 
 def needed(*packages: str) -> None:
     """Skip the module that calls this where a package is not there."""
+    _skip(packages, whole_module=True)
+
+
+def skip_without(*packages: str) -> None:
+    """Skip the test that calls this where a package is not there."""
+    _skip(packages, whole_module=False)
+
+
+def _skip(packages: tuple[str, ...], *, whole_module: bool) -> None:
     absent = missing(*packages)
     if not absent:
         return
     reason = f"needs {', '.join(absent)}, which is not installed: make test-all installs everything and skips nothing"
     if required:
         raise ModuleNotFoundError(reason)
-    pytest.skip(reason, allow_module_level=True)
+    pytest.skip(reason, allow_module_level=whole_module)

@@ -56,9 +56,8 @@ def test_a_random_chain_computes_the_same(seed):
     for mine, other in zip(params, again.params, strict=True):
         np.testing.assert_array_equal(mine.weight, other.weight)
         np.testing.assert_array_equal(mine.bias, other.bias)
-    assert list(back.state_dict()) == [
-        name for index, layer in enumerate(back) if isinstance(layer, nn.Linear) for name in (f"{index}.weight", f"{index}.bias")
-    ]
+    places = [index for index, layer in enumerate(back) if isinstance(layer, nn.Linear)]
+    assert list(back.state_dict()) == [f"{index}.{name}" for index in places for name in ("weight", "bias")]
 
 
 def test_what_changes_nothing_is_left_out_and_layers_may_be_shared():
@@ -76,9 +75,7 @@ def test_what_changes_nothing_is_left_out_and_layers_may_be_shared():
 
 def test_options_and_a_single_layer():
     formats = dp.Formats(dp.Q(3, 5), dp.Q(2, 6), dp.Q(1, 7))
-    net, _ = dp.from_torch(
-        nn.Linear(3, 2), "softmax_cross_entropy", formats=formats, input_gradient=True, max_batch=9
-    )
+    net, _ = dp.from_torch(nn.Linear(3, 2), "softmax_cross_entropy", formats=formats, input_gradient=True, max_batch=9)
     assert net == dp.Network(
         3, [dp.Dense(2)], "softmax_cross_entropy", formats=formats, input_gradient=True, max_batch=9
     )
@@ -104,7 +101,7 @@ class OwnChain(nn.Sequential):
         ([nn.Sequential(nn.Linear(2, 2)), nn.Linear(3, 1)], "layer '1' (Linear) takes 3 inputs; layer '0.0' (Linear) "
          "before it gives 2"),
         ([nn.Tanh(), nn.Linear(2, 2)], f"layer '0' (Tanh) has no dense layer before it; {POSSIBLE}"),
-        ([nn.Linear(2, 2), nn.Tanh(), nn.ReLU()], f"layer '2' (ReLU) stands behind another activation of layer '0' "
+        ([nn.Linear(2, 2), nn.Tanh(), nn.ReLU()], "layer '2' (ReLU) stands behind another activation of layer '0' "
          f"(Linear); {POSSIBLE}"),
         ([nn.Linear(2, 2), nn.LeakyReLU()], "layer '1' (LeakyReLU) has the slope 0.01 below zero; possible are powers "
          "of two from 2**-15 to 1/2: here 2**-7 = 0.0078125 or 2**-6 = 0.015625"),
@@ -127,11 +124,11 @@ def test_what_cannot_be_mapped_is_named(layers, sentence):
 
 
 def test_nothing_is_no_network():
-    with pytest.raises(dp.RangeError, match="^torch model holds no dense layer; possible are"):
+    with pytest.raises(dp.RangeError, match=r"^torch model holds no dense layer; possible are"):
         dp.from_torch(nn.Sequential())
+    bad = nn.Linear(1, 1)
+    nn.init.constant_(bad.weight, torch.nan)
     with pytest.raises(dp.RangeError, match="weight of stage 1 is nan"):
-        bad = nn.Linear(1, 1)
-        nn.init.constant_(bad.weight, torch.nan)
         dp.from_torch(bad)
 
 
@@ -142,7 +139,7 @@ def test_words_are_exact_in_float32():
     assert model[0].weight.dtype == torch.float32
     for mine, other in zip(params, dp.from_torch(model).params, strict=True):
         np.testing.assert_array_equal(mine.weight, other.weight)
-    with pytest.raises(dp.ShapeError, match="^1 layers of parameters given; network expects 2$"):
+    with pytest.raises(dp.ShapeError, match=r"^1 layers of parameters given; network expects 2$"):
         dp.to_torch(net, params[:1])
 
 

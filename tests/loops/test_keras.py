@@ -53,7 +53,9 @@ MODELS = {
             layers.ReLU(negative_slope=0.5),
         ]
     ),
-    "nested": lambda: keras.Sequential([keras.Sequential([keras.Input((3,)), layers.Dense(4, "relu")]), layers.Dense(2)]),
+    "nested": lambda: keras.Sequential(
+        [keras.Sequential([keras.Input((3,)), layers.Dense(4, "relu")]), layers.Dense(2)]
+    ),
     "functional": functional,
     "flatten": lambda: keras.Sequential([keras.Input((1, 3)), layers.Flatten(), layers.Dense(2)]),
 }

@@ -184,7 +184,7 @@ def test_saturation_of_weights_and_signals_is_in_the_stats():
     model.loss(torch.ones(1, 1), torch.zeros(1, 1))
     assert model.device.stats.saturations == [dp.Saturation(1, "sensitivity", 1), dp.Saturation(1, "weight", 1)]
     with dp.open("golden", net, on_saturation="raise") as strict:
-        with pytest.raises(dp.SaturationError, match="^parameters do not fit their format: 1 of weight in stage 1"):
+        with pytest.raises(dp.SaturationError, match=r"^parameters do not fit their format: 1 of weight"):
             Module(net, strict, params=model.parameter_list())(torch.ones(1, 1))
 
 
@@ -214,8 +214,14 @@ def test_a_network_without_input_gradient_says_so_where_one_is_needed():
     net = dp.Network(3, [dp.Dense(2)])
     model = Module(net, "float")
     x = torch.ones(2, 3, requires_grad=True)
-    sentence = r"^inputs x require a gradient, which this network does not compute; make it with Network\(..., input_grad"
-    for call in (lambda: model(x), lambda: model.loss(x, torch.ones(2, 2)), lambda: nn.Sequential(nn.Linear(3, 3), model)(x)):
+    sentence = (
+        r"^inputs x require a gradient, which this network does not compute; make it with Network\(..., input_grad"
+    )
+    for call in (
+        lambda: model(x),
+        lambda: model.loss(x, torch.ones(2, 2)),
+        lambda: nn.Sequential(nn.Linear(3, 3), model)(x),
+    ):
         with pytest.raises(dp.RangeError, match=sentence):
             call()
     with torch.no_grad():
@@ -225,7 +231,7 @@ def test_a_network_without_input_gradient_says_so_where_one_is_needed():
 
 def test_a_device_of_another_network_is_refused():
     with dp.open("float", dp.Network(3, [dp.Dense(2)])) as device:
-        with pytest.raises(dp.NetworkMismatch, match="^device 'float' belongs to network"):
+        with pytest.raises(dp.NetworkMismatch, match=r"^device 'float' belongs to network"):
             Module(NET, device)
 
 
@@ -244,7 +250,9 @@ def test_second_derivatives_are_refused():
 
 @pytest.mark.parametrize("way", [lambda m: torch.save(m, io.BytesIO()), pickle.dumps])
 def test_a_module_is_not_pickled(way):
-    with pytest.raises(dp.DyadpropError, match=r"^a dyadprop.torch.Module cannot be pickled: it holds a device; save mod"):
+    with pytest.raises(
+        dp.DyadpropError, match=r"^a dyadprop.torch.Module cannot be pickled: it holds a device; save mod"
+    ):
         way(nn.Sequential(Module(NET, "float")))
 
 
@@ -314,7 +322,9 @@ def test_export():
     assert_close([program.module()(x), program.module()(x[:3])], [model(x), model(x[:3])])
     del model
     gc.collect()
-    with pytest.raises(dp.DeviceLost, match=r"^the device of this dyadprop.torch operator is gone; a compiled or exported"):
+    with pytest.raises(
+        dp.DeviceLost, match=r"^the device of this dyadprop.torch operator is gone; a compiled or exported"
+    ):
         program.module()(x)
 
 

@@ -25,6 +25,9 @@ def test_every_block_has_a_bench():
     folder = Path(dyadprop_hw.__file__).parent
     # Each file with a component; what is tested under another name, and what is no component.
     elsewhere = {"streams": "queue", "control_port": "stage_control"}
+    elsewhere |= dict.fromkeys(("receive_window", "send_window"), "session")
+    elsewhere |= dict.fromkeys(("command_side", "answer_side", "stage_sizes", "vector_queue"), "bridge")
+    elsewhere |= dict.fromkeys(("line_rate", "link_registers"), "chip")
     components = {path.stem for path in folder.glob("*.py") if "wiring.Component" in path.read_text()}
     assert {elsewhere.get(name, name) for name in components} <= set(BLOCKS)
     assert {"divider", "table_lookup", "control_port", "open_network"} <= set(BLOCKS)

@@ -1,4 +1,4 @@
-"""The float and golden devices through the public interface."""
+"""The float and golden devices through the public interface, and Icarus where a small network is enough."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dyadprop.costs import real_cost
 from dyadprop.widths import target_format
 from dyadprop_sim import golden
 from dyadprop_sim.devices import FloatDevice, GoldenDevice
+from dyadprop_sim.icarus import IcarusDevice
 from dyadprop_sim.random_networks import random_case
 
 DEVICES = [FloatDevice, GoldenDevice]
@@ -142,7 +143,7 @@ def test_a_split_batch_gives_the_same_sums(seed, max_batch):
         np.testing.assert_array_equal(parts.inputs, whole.inputs)
 
 
-@pytest.mark.parametrize("kind", DEVICES)
+@pytest.mark.parametrize("kind", [*DEVICES, IcarusDevice])
 def test_labels_are_one_hot_targets(kind):
     rng = np.random.default_rng(0)
     for net in (
@@ -310,7 +311,7 @@ def test_behind_a_sigmoid_the_scale_is_that_of_what_becomes_words():
 # -- parameters and threads -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", DEVICES)
+@pytest.mark.parametrize("kind", [*DEVICES, IcarusDevice])
 def test_parameters_come_back_and_are_the_devices_own(kind):
     net = dp.Network(3, [dp.Dense(4, "tanh"), dp.Dense(2)])
     params = net.init(2)

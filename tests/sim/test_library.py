@@ -15,10 +15,13 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.plan import plan_network
-from dyadprop_sim import library
-from dyadprop_sim.library import BuildOptions, Ports, build_library, cache_folder
-from dyadprop_sim.simulation import DEFAULT_PATIENCE, Simulation
-from dyadprop_sim.verilator import NetworkSimulation, pack
+from dyadprop_sim import builds, library
+from dyadprop_sim.builds import cache_folder
+from dyadprop_sim.library import BuildOptions, Ports, build_library
+from dyadprop_sim.rtl_network import pack
+from dyadprop_sim.simulation import Simulation
+from dyadprop_sim.transactions import DEFAULT_PATIENCE
+from dyadprop_sim.verilator import NetworkSimulation
 
 QUICK = BuildOptions(optimize="-O0")
 PORTS = Ports(inputs=("i",), outputs=("o",), status=("status__0",))
@@ -154,7 +157,7 @@ def test_a_tool_that_hangs(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] || exec sleep 60\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setattr(library, "STEP_TIMEOUT", 2)
+    monkeypatch.setattr(builds, "STEP_TIMEOUT", 2)
     with pytest.raises(dp.BuildError, match=r"did not end within 2 s; its log is "):
         build()
 

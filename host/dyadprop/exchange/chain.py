@@ -139,7 +139,11 @@ class Chain:
         if kind == "identity":
             return
         if self.empty or not self._free:
-            why = "has no dense layer before it" if self.empty else f"stands behind another activation of {self._names[-1]}"
+            why = (
+                "has no dense layer before it"
+                if self.empty
+                else f"stands behind another activation of {self._names[-1]}"
+            )
             raise self.refuse(layer, f"{why}; {POSSIBLE}")
         changes: dict[str, float] = {}
         if slope is not None:

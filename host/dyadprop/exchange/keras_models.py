@@ -97,11 +97,15 @@ def _chained(model: Any, chain: Chain) -> list[Any]:
     """List the layers; refuse those that take or give more than one tensor."""
     layers = list(model.layers)
     if type(model).__name__ == "Sequential":
-        return [inner for layer in layers for inner in (_chained(layer, chain) if hasattr(layer, "layers") else [layer])]
+        return [
+            inner for layer in layers for inner in (_chained(layer, chain) if hasattr(layer, "layers") else [layer])
+        ]
     for layer in layers:
         fan_in = [len(node.parent_nodes) for node in layer._inbound_nodes]
         if len(fan_in) != 1 or fan_in[0] > 1 or len(layer._outbound_nodes) > 1:
-            raise chain.refuse(f"layer {layer.name!r} ({type(layer).__name__})", f"is where the chain forks; {POSSIBLE}")
+            raise chain.refuse(
+                f"layer {layer.name!r} ({type(layer).__name__})", f"is where the chain forks; {POSSIBLE}"
+            )
     return layers
 
 

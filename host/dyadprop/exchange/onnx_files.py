@@ -184,7 +184,7 @@ class _Reader:
 def to_onnx(
     net: Network, params: Sequence[Parameters], file: str | Path, *, dtype: str = "float32", external: bool = False
 ) -> None:
-    """Write the equal network as ONNX: input ``x`` (batch, n_0), output ``y`` (batch, n_L), logits behind a softmax cost.
+    """Write the equal network as ONNX: ``x`` (batch, n_0) to ``y`` (batch, n_L), logits behind a softmax cost.
 
     Parameters
     ----------

@@ -147,8 +147,8 @@ def load_torch(path: str) -> Any:
     except Exception as error:  # pickle's, zip's and torch's own kinds
         reason = " ".join(str(error).split())[:200]
         raise RangeError(
-            f"torch file {path} cannot be read: {reason}; possible is torch.save(model) of a torch.nn.Sequential, or an "
-            "export to ONNX"
+            f"torch file {path} cannot be read: {reason}; possible is torch.save(model) of a torch.nn.Sequential, or "
+            "an export to ONNX"
         ) from error
     if not isinstance(module, nn.Module):
         raise RangeError(

@@ -93,8 +93,8 @@ def _case(case: Case, seeds: range, report: Report) -> dict[str, Any]:
     report.result(
         f"{case.data}, {'-'.join(map(str, net.widths))}, {case.cost}, {case.epochs} epochs of batch {case.batch_size}: "
         f"{kind} of float64 {np.mean(real):.4f}, mean of {len(seeds)}\n"
-        f"  bits  {kind:>13}  - float64  limited  cosine of each layer's gradient: at the start, at the end, there with "
-        "seeds scaled"
+        f"  bits  {kind:>13}  - float64  limited  cosine of each layer's gradient: at the start, at the end, there "
+        "with seeds scaled"
     )
     rows, failures = [], []
     for bits in BITS:
@@ -119,11 +119,11 @@ def _case(case: Case, seeds: range, report: Report) -> dict[str, Any]:
         texts = [" ".join(f"{cosine:.5f}" for cosine in row[key]) for key in ("start", "end", "end_scaled")]
         report.result(f"  {bits:4}  {np.mean(scores):13.4f}  {-below:+9.4f}  {row['limited']:7}  {'   '.join(texts)}")
         if below > SCORE_GOALS[bits]:
-            failures.append(f"{case.data}: {kind} at {bits} bits is {below:.4f} below float64; allowed is {SCORE_GOALS[bits]}")
+            goal = SCORE_GOALS[bits]
+            failures.append(f"{case.data}: {kind} at {bits} bits is {below:.4f} below float64; allowed is {goal}")
         if bits in COSINE_GOALS and min(row["start"]) < COSINE_GOALS[bits]:
-            failures.append(
-                f"{case.data}: cosine at {bits} bits is {min(row['start']):.6f}; at least {COSINE_GOALS[bits]} is expected"
-            )
+            goal, least = COSINE_GOALS[bits], min(row["start"])
+            failures.append(f"{case.data}: cosine at {bits} bits is {least:.6f}; at least {goal} is expected")
     return {
         "data": case.data,
         "widths": net.widths,
@@ -163,8 +163,8 @@ def _cosines(net: Network, params: list[Parameters], x: Floats, y: Floats) -> di
     Returns
     -------
     dict
-        ``"as they are"``: of the network's own cost. ``"scaled"``: of the same seeds, handed in as a framework does, with
-        one power of two for the whole batch. ``"limited"``: values that the first one limited to their format.
+        ``"as they are"``: of the network's own cost. ``"scaled"``: of the same seeds, handed in as a framework does,
+        with one power of two for the whole batch. ``"limited"``: values that the first one limited to their format.
     """
 
     def load(kind: str) -> Device:

@@ -19,8 +19,8 @@ def main() -> int:
     failed = 0
     for p in chosen:
         try:
-            verdict = check(p.name, p.make, p.depth, Path(args.out))
-            broken = check(f"{p.name}-broken", p.broken, p.broken_depth, Path(args.out))
+            verdict = check(p.name, p.make, p.depth, Path(args.out), any_state=p.any_state)
+            broken = check(f"{p.name}-broken", p.broken, p.broken_depth, Path(args.out), any_state=p.any_state)
         except DyadpropError as error:
             print(f"formal: {error}", file=sys.stderr)
             return 3

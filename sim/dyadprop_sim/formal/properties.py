@@ -16,7 +16,10 @@ from amaranth.lib import wiring
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
 from dyadprop.plan import Plan, plan_network
+from dyadprop_hw import packet_decoder, receive_window
 from dyadprop_hw.network import DyadNetwork, control_data_bits, make_cost_head
+from dyadprop_hw.packet_decoder import PacketDecoder
+from dyadprop_hw.receive_window import ReceiveWindow
 from dyadprop_hw.softmax import Divider
 from dyadprop_hw.stage import Stage
 from dyadprop_hw.streams import Queue
@@ -42,6 +45,8 @@ class Property:
         Cycles after reset.
     broken_depth : int
         Cycles in which the broken design must be found out.
+    any_state : bool
+        Begin in any state at all, not in that after reset.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Property:
     broken: Callable[[], Elaboratable]
     depth: int
     broken_depth: int
+    any_state: bool = False
 
 
 class _Harness(wiring.Component):
@@ -243,6 +249,118 @@ class _Alive(wiring.Component):
         return m
 
 
+class _Resynchronises(wiring.Component):
+    """Two decoders in any two states, given the same bytes: once a delimiter has passed, nobody can tell them apart.
+
+    So no state is one in which a decoder stays lost, and what it writes is what one after reset would write.
+
+    Parameters
+    ----------
+    kind : type
+        Of both decoders.
+    """
+
+    def __init__(self, kind: type[PacketDecoder] = PacketDecoder) -> None:
+        self._decoders = kind(), kind()
+        super().__init__({"byte": wiring.In(8), "valid": wiring.In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        """Compare all that they say."""
+        m = Module()
+        outer: Any = self
+        m.submodules.one, m.submodules.other = one, other = self._decoders
+        m.d.comb += Assume(~ResetSignal())
+        moves = Signal()
+        for decoder in (one, other):
+            m.d.comb += [
+                decoder.bytes.payload.eq(outer.byte),
+                decoder.bytes.valid.eq(moves),
+                decoder.packet.ready.eq(1),
+            ]
+        # Registers of the harness itself start as they are told.
+        ready, was_ready = one.bytes.ready & other.bytes.ready, Signal(init=1, name="start_ready")
+        passed, settled = Signal(name="start_passed"), Signal(name="start_settled")
+        written = Signal(8, name="start_written")
+        m.d.comb += moves.eq(outer.valid & ready)
+        m.d.sync += [was_ready.eq(ready), settled.eq(passed)]
+        with m.If(moves & (outer.byte == 0)):
+            m.d.sync += [passed.eq(1), written.eq(0)]
+        with m.Elif(one.write):
+            m.d.sync += written.eq(written + 1)
+        # Nobody keeps them waiting, so they wait one cycle at most.
+        m.d.comb += Assert(ready | was_ready)
+        with m.If(settled):
+            m.d.comb += [
+                Assert(one.bytes.ready == other.bytes.ready),
+                Assert(one.packet.valid == other.packet.valid),
+                Assert(one.bad == other.bad),
+                Assert(one.write == other.write),
+                # Bytes go to one place behind the other, so none to a place beyond the buffer.
+                Assert(~one.write | ((one.offset == other.offset) & (one.byte == other.byte))),
+                Assert(~one.write | (one.offset == written)),
+            ]
+            m.d.comb += Cover(one.write)
+        return m
+
+
+class _Deaf(PacketDecoder):
+    """A broken decoder: it takes another byte for the delimiter."""
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the decoder with that constant."""
+        with mock.patch.object(packet_decoder, "DELIMITER", 1):
+            return super().elaborate(platform)
+
+
+class _Once(wiring.Component):
+    """A window into which packets of any numbers come, also repeated ones: it takes each number once.
+
+    Parameters
+    ----------
+    lax : bool
+        Take repeated ones too: the broken design.
+    """
+
+    def __init__(self, *, lax: bool = False) -> None:
+        with mock.patch.multiple(receive_window, MAX_PAYLOAD=2, RECEIVE_SLOTS=2):
+            self._window = ReceiveWindow()
+        self._lax = lax
+        super().__init__({"number": wiring.In(16), "comes": wiring.In(1), "marks": wiring.In(1), "ready": wiring.In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        """Mark any one number that is taken; it is never taken again, and what leaves was taken."""
+        m = Module()
+        outer: Any = self
+        window: Any = self._window
+        changes: dict[str, Any] = {"MAX_PAYLOAD": 2, "RECEIVE_SLOTS": 2}
+        if self._lax:
+            changes["claim"] = lambda *_: None  # it says the same
+        with mock.patch.multiple(receive_window, **changes):
+            inner = window.elaborate(platform)
+        m.submodules.window = inner
+        m.d.comb += Assume(~ResetSignal())
+        wanted = window.expected | (window.behind if self._lax else 0)
+        accepted = outer.comes & wanted & window.room
+        m.d.comb += [
+            window.number.eq(outer.number),
+            window.length.eq(1),
+            window.accept.eq(accepted),
+            window.received.ready.eq(outer.ready),
+        ]
+        marked, mark = Signal(), Signal(16)
+        took, left = Signal(5), Signal(5)  # deeper than any proof here
+        m.d.sync += [took.eq(took + accepted), left.eq(left + (window.received.valid & outer.ready))]
+        with m.If(accepted & outer.marks & ~marked):
+            m.d.sync += [marked.eq(1), mark.eq(outer.number)]
+        m.d.comb += [
+            Assert(~(accepted & marked & (outer.number == mark))),
+            Assert(window.acknowledge == took),
+            Assert(left + window.received.valid <= took),
+            Cover(accepted & marked),
+        ]
+        return m
+
+
 def _tiny_plan(**changes: Any) -> Plan:
     net = Network(2, [Dense(2, "relu", lanes=1), Dense(2, "identity", lanes=2)], formats=TINY, max_batch=3)
     plan = plan_network(net)
@@ -346,6 +464,23 @@ PROPERTIES = (
         lambda: _Exact(off_by=1),
         Divider.LATENCY + 2,
         Divider.LATENCY + 2,
+    ),
+    Property(
+        "resynchronises",
+        "a packet decoder in any state is as after reset once a delimiter has passed, and never leaves its buffer",
+        _Resynchronises,
+        lambda: _Resynchronises(_Deaf),
+        12,  # behind a delimiter 9 bytes; a solver that has to see through 12 bytes' check sums takes hours
+        10,
+        any_state=True,
+    ),
+    Property(
+        "once",
+        "a receive window takes each number once, in order, and gives no byte that it did not take",
+        _Once,
+        lambda: _Once(lax=True),
+        14,
+        10,
     ),
     Property(
         "no-deadlock",

@@ -23,7 +23,7 @@ from dyadprop_sim.verilator import NetworkSimulation
 SELECTOR = "mutant"
 SELECTOR_BITS = 16
 PATIENCE = 3000  # cycles without progress; the slowest stall of the script lasts a few hundred
-SHORT_RUNS, SHORT = 4, 40  # starts from other contents, and the observations of each
+SHORT_RUNS, SHORT = 4, 120  # starts from other contents, and the observations of each
 FIRST_COUNT = (1 << COUNTER_BITS) - 5  # counters start close to their wrap, which real ones reach after hours
 
 # What yosys does before anybody writes Verilog, so that a mutant is a fault of something that is there. Tables are left

@@ -5,7 +5,8 @@ from dyadprop.network import Dense, Network
 from dyadprop.plan import Plan, plan_network
 
 SMALL = Formats(Q(3, 5), Q(3, 5), Q(2, 6))
-SPREAD = Formats(Q(6, 4), Q(3, 5), Q(2, 14))  # logits that reach beyond the table, seeds that lose no bit
+# Logits that reach beyond the table of exp(-d), and between its entries; seeds that show each bit of a probability.
+SPREAD = Formats(Q(5, 7), Q(3, 5), Q(2, 14))
 ODD = Formats(Q(2, 5), Q(4, 3), Q(1, 7))
 FINE = Formats(Q(3, 11), Q(2, 6), Q(2, 10))
 
@@ -20,7 +21,12 @@ def mutated_plans() -> dict[str, Plan]:
             3, [Dense(2, "leaky_relu"), Dense(2, "sigmoid")], "sigmoid_cross_entropy", formats=SMALL, max_batch=40
         ),
         "softmax": Network(
-            2, [Dense(3, lanes=3)], "softmax_cross_entropy", input_gradient=True, formats=SMALL, max_batch=40
+            2,
+            [Dense(3, lanes=3, formats=SPREAD)],
+            "softmax_cross_entropy",
+            input_gradient=True,
+            formats=SMALL,
+            max_batch=40,
         ),
         # More lanes than columns: row groups wait for the results of the one before.
         "sigmoid": Network(

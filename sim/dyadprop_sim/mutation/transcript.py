@@ -1,29 +1,37 @@
 """Everything that a network's hardware can be seen doing, as a list of words, beside what the model says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dyadprop.formats import Ints
+from dyadprop.formats import Ints, Q
 from dyadprop.network import Network, RawParameters
 from dyadprop.operations import COUNTER_BITS, SCALE_BITS, STAGE_BITS, STAGE_COUNTERS, Operation
 from dyadprop.plan import Plan
 from dyadprop.rates import FULL_SCALE, MIN_SCALE
 from dyadprop.tables import TABLE_ACTIVATIONS
+from dyadprop.widths import PROBABILITY
 from dyadprop_hw.layouts import ControlKind
 from dyadprop_hw.network import control_data_bits
 from dyadprop_sim import arithmetic
 from dyadprop_sim.golden import Model, Trace
 from dyadprop_sim.random_networks import KINDS, draw_words
-from dyadprop_sim.simulation import Words
-from dyadprop_sim.verilator import NetworkSimulation, pack
+from dyadprop_sim.rtl_network import pack
+from dyadprop_sim.transactions import Words
+from dyadprop_sim.verilator import NetworkSimulation
 
 STALLS = (0.0, 0.3, 0.7)
 STEPS = ((0.0, 1), (0.3, 2), (0.7, 3), (0.0, 2), (0.0, 2), (0.0, 1))  # stalls, and samples between steps
 STOPPED = 0.999  # rounds to a stall in each cycle
 # Batches of each kind, with and without softmax, whose quotients differ in rare carries.
 BULK = {("realistic", False): 12, ("realistic", True): 40}
+EXACT = 10  # steps of each kind from accumulators that are chosen to the last bit
+SINGLE = 6  # batches with one weight a row
+DRAWN = 20_000  # samples to choose rare ones from
+EDGE = 2  # samples on, above and below each unit's rounding edge
+PAUSES = 12  # batches under stalls, with one that is timed behind each
+NEAR = 4  # samples nearest to each comparison of a divider, on either side
 # Commands that must not overtake a sample.
 HELD = (
     Operation.WORD,
@@ -111,13 +119,16 @@ class Script:
         yield from self._counters("after reset")
         for turn, kind in enumerate(KINDS):
             data = draw_data(self.net, self.seed * len(KINDS) + turn, kind, min(5, self.net.max_batch))
-            yield from self._turn(kind, data, first=turn == 0)
+            yield from self._turn(turn, kind, data)
         yield from self._pipeline()
 
     # -- what is done with one set of parameters ----------------------------------------------------------------------
 
-    def _turn(self, kind: str, data: Data, *, first: bool) -> Iterator[Entry]:
+    def _turn(self, turn: int, kind: str, data: Data) -> Iterator[Entry]:
+        first = turn == 0
         yield from self._load(data.params, interrupted=first)
+        if first:
+            yield from self._untold(data)
         yield from self._read_weights(kind)
         yield from self._predict(f"{kind}, forward only", data)
         for stalls in STALLS:
@@ -141,6 +152,7 @@ class Script:
         self.rtl.stalls = 0.0
         yield from self._congested(kind)
         yield from self._stored_and_read()
+        yield from self._partly(kind)
         yield from self._clear(kind)
         for stage in range(1, self.depth + 1):
             for operation in HELD if kind in ("uniform", "realistic") else (Operation.WORD,):
@@ -148,7 +160,18 @@ class Script:
         for stalls, batch_size in STEPS:
             yield from self._train(f"{kind}, steps of {batch_size} under stalls {stalls}", kind, batch_size, stalls)
         yield from self._clear(f"{kind}, learnt")
+        for part in range(EXACT):
+            yield from self._step_exactly(f"{kind}, exact step {part}", data, turn * EXACT + part)
         yield from self._bulk(kind)
+        if kind == "ties":
+            for part in range(SINGLE):
+                data = draw_data(self.net, int(self.rng.integers(1 << 30)), "uniform", min(40, self.net.max_batch))
+                yield from self._many(f"one weight a row, part {part}", data._replace(params=self._single_weights()))
+        if kind == "realistic":
+            yield from self._rounding_edges()
+            if self.net.cost == "softmax_cross_entropy":
+                yield from self._near_quotients()
+            yield from self._pauses(data)
 
     def _rescale(self, scale: int) -> Iterator[Entry]:
         self._scale = scale
@@ -172,17 +195,100 @@ class Script:
         for part in range(BULK.get((kind, self.net.cost == "softmax_cross_entropy"), 4)):
             data = draw_data(self.net, int(self.rng.integers(1 << 30)), kind, min(40, self.net.max_batch))
             yield from self._rescale(FULL_SCALE if part % 4 < 2 else self._draw_scale())
-            ones = np.ones(len(data.x), dtype=np.int64)
-            if part % 2:
-                self._params = list(data.params)
-                self.rtl.load(data.params)
-            what = f"{kind}, many, part {part}"
-            yield from self._gradients(what, data, ones, 0 * ones)
-            yield from self._read_gradients(what)
-            yield from self._counters(what)
-            yield from self._links(what)
-            yield from self._clear(what)
+            yield from self._many(f"{kind}, many, part {part}", data, load=bool(part % 2))
         yield from self._rescale(FULL_SCALE)
+
+    def _many(self, what: str, data: Data, *, load: bool = True) -> Iterator[Entry]:
+        ones = np.ones(len(data.x), dtype=np.int64)
+        if load:
+            self._params = list(data.params)
+            self.rtl.load(data.params)
+        yield from self._gradients(what, data, ones, 0 * ones)
+        yield from self._read_gradients(what)
+        yield from self._counters(what)
+        yield from self._links(what)
+        yield from self._clear(what)
+
+    def _single_weights(self) -> list[RawParameters]:
+        """Draw rows with one weight, a power of two: a sum then has its operand's low bits, and is often a tie."""
+        drawn = []
+        for stage in self.plan.stages:
+            n = stage.numbers
+            largest = n.weight.width - 2
+            powers = 1 << self.rng.integers(max(0, largest - 3), largest, n.outputs, dtype=np.int64, endpoint=True)
+            weight = np.zeros((n.outputs, n.inputs), dtype=np.int64)
+            columns = self.rng.integers(0, n.inputs, n.outputs)
+            weight[np.arange(n.outputs), columns] = powers * self.rng.choice((-1, 1), n.outputs)
+            bias = powers * self.rng.integers(-1, 2, n.outputs)
+            drawn.append(RawParameters(weight, bias, n.weight.fraction_bits))
+        return drawn
+
+    def _rounding_edges(self) -> Iterator[Entry]:
+        """Choose samples whose sums are ties, or next to ties, before each rounding of each unit."""
+        for turn, kind in enumerate(("realistic", "uniform")):
+            data = draw_data(self.net, int(self.rng.integers(1 << 30)), kind, DRAWN)
+            trace = Model(self.net, data.params).textbook(data.x, data.targets)
+            chosen: list[Ints] = []
+            for values, shift, form in self._before_rounding(data, trace):
+                if shift <= 0:
+                    continue
+                distance = ((values + (1 << shift)) & ((1 << shift) - 1)) - (1 << (shift - 1))
+                useful = (values >> shift >= form.min_int) & (values >> shift <= form.max_int)
+                for side in (distance == 0, distance > 0, distance < 0):
+                    order = np.argsort(np.where(side & useful, abs(distance), 1 << shift), axis=0)
+                    chosen.append(order[:EDGE].ravel())
+            yield from self._selected(f"rounding edges, turn {turn}", data, np.unique(np.concatenate(chosen)))
+
+    def _before_rounding(self, data: Data, trace: Trace) -> Iterator[tuple[Ints, int, Q]]:
+        """Give exact values (samples, units), the bits that rounding takes off, and what is left."""
+        for stage, params in zip(self.plan.stages, data.params, strict=True):
+            n, l = stage.numbers, stage.numbers.index
+            sums = arithmetic.accumulate(n, params, trace.activations[l - 1])
+            yield sums, n.accumulator_fraction - n.output.fraction_bits, n.output
+            if n.activation == "leaky_relu":
+                negative = np.minimum(sums, -1)
+                yield negative, n.accumulator_fraction + n.leak_bits - n.output.fraction_bits, n.output
+            if n.has_slope_product:
+                product = arithmetic.slope(n, trace.activations[l]) * trace.sensitivities[l]
+                yield product, n.slope.fraction_bits, n.sensitivity
+            if n.has_sensitivity:
+                back = trace.deltas[l] @ params.weight
+                yield back, n.sensitivity_sum_fraction - n.input_sensitivity.fraction_bits, n.input_sensitivity
+
+    def _selected(self, what: str, data: Data, samples: Ints) -> Iterator[Entry]:
+        size = min(40, self.net.max_batch)
+        for begin in range(0, len(samples), size):
+            part = samples[begin : begin + size]
+            chosen = Data(data.params, *(array[part] for array in data[1:]))
+            yield from self._many(f"{what}, from sample {begin}", chosen, load=not begin)
+
+    def _pauses(self, data: Data) -> Iterator[Entry]:
+        """Time a batch behind one that stalled: nothing of a stall may be left."""
+        ones = np.ones(len(data.x), dtype=np.int64)
+        for turn in range(PAUSES):
+            for stalls in (0.5, 0.0):
+                what = f"pause {turn}, stalls {stalls}"
+                self.rtl.stalls = stalls
+                yield from self._gradients(what, data, ones, 0 * ones)
+                yield from self._read_gradients(what)
+                yield from self._clear(what)
+        yield from self._links("pauses")
+
+    def _near_quotients(self) -> Iterator[Entry]:
+        """Send what the softmax's divider hardly tells apart, in each bit of its quotients."""
+        form = self.plan.stages[-1].numbers.output
+        for turn in range(2):
+            data = draw_data(self.net, int(self.rng.integers(1 << 30)), "realistic", DRAWN)
+            rest = arithmetic.exponentials(Model(self.net, data.params).predict(data.x).outputs, form.fraction_bits)
+            divisor = rest.sum(axis=1, keepdims=True)
+            chosen: list[Ints] = []
+            for _ in range(PROBABILITY.fraction_bits + 2):
+                distance = rest - divisor
+                for side in (distance >= 0, distance < 0):
+                    order = np.argsort(np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1))
+                    chosen.append(order[:NEAR])
+                rest = 2 * np.where(distance >= 0, distance, rest)
+            yield from self._selected(f"near quotients, turn {turn}", data, np.unique(np.concatenate(chosen)))
 
     def _load(self, params: list[RawParameters], *, interrupted: bool) -> Iterator[Entry]:
         """Load; once after a load that was broken off in the middle, so that the beginning must be found again."""
@@ -202,22 +308,18 @@ class Script:
 
     def _predict(self, what: str, data: Data) -> Iterator[Entry]:
         trace = Model(self.net, data.params).predict(data.x)
-        cycles: dict[str, Words] = {}
-        start = self.rtl.simulation.cycle
-        got = self.rtl.run(
+        got = yield from self._run(
+            what,
             {"input": pack(self.rtl.input_token, value=data.x.ravel(), learn=0, update=0)},
             {"output": trace.outputs.size},
-            cycles=cycles,
         )
         yield Entry(
             f"outputs, {what}",
             got["output"],
             pack(self.rtl.output_token, value=trace.outputs.ravel(), learn=0, update=0),
         )
-        yield Entry(f"cycles of outputs, {what}", cycles["output"] - np.uint64(start), None)
         self._count(trace)
         yield from self._counters(what)
-        yield self._status(what)
 
     def _gradients(self, what: str, data: Data, learns: Ints, seeded: Ints) -> Iterator[Entry]:
         """Run a batch in which some samples are learnt from and some of those have a seed instead of a target."""
@@ -227,13 +329,8 @@ class Script:
         outputs = {"output": len(data.x) * self.net.outputs}
         if self.net.input_gradient:
             outputs["input_sensitivity"] = taught * self.net.inputs
-        cycles: dict[str, Words] = {}
-        start = self.rtl.simulation.cycle
-        got = self.rtl.run({"input": inputs, "target": targets}, outputs, cycles=cycles)
+        got = yield from self._run(what, {"input": inputs, "target": targets}, outputs)
         yield from self._compare(what, got, data, learns, traces)
-        if not self.rtl.stalls:
-            for stream in outputs:
-                yield Entry(f"cycles of {stream}, {what}", cycles[stream] - np.uint64(start), None)
 
     def _hold(self, operation: Operation, stage: int, data: Data) -> Iterator[Entry]:
         """Let a sample wait for its targets; a command that touches what it needs must wait with it."""
@@ -250,7 +347,7 @@ class Script:
             self._step(shifts)
         inputs = pack(self.rtl.input_token, value=part.x.ravel(), learn=1, update=int(update))
         targets = pack(self.rtl.target_token, value=part.targets.ravel(), seed=0)
-        got = self.rtl.run({"input": inputs}, {"output": self.net.outputs})
+        got = yield from self._run(what, {"input": inputs}, {"output": self.net.outputs})
         self.rtl.simulation.wait(40)
         yield self._status(what)
         after, self._counts = self._counts, before
@@ -274,12 +371,8 @@ class Script:
         outputs = {"control_out": sum(words.size for words in answer)}
         if self.net.input_gradient:
             outputs["input_sensitivity"] = self.net.inputs
-        more = self.rtl.simulation.run(
-            {"control_in": np.concatenate(words), "target": targets},
-            outputs,
-            stalls={"target": 0.97},
-            seed=self.seed,
-            patience=self.rtl.patience,
+        more = yield from self._run(
+            what, {"control_in": np.concatenate(words), "target": targets}, outputs, {"target": 0.97}
         )
         yield from self._compare(what, {**more, "output": got["output"]}, part, one, traces, int(update))
         yield Entry(f"answers, {what}", more["control_out"], np.concatenate(answer))
@@ -293,6 +386,53 @@ class Script:
         yield from self._read_gradients(what)
         yield from self._clear(what)
 
+    def _dropped(self, data: Data) -> Iterator[Entry]:
+        """Let a sample that is not learnt from leave the memories in each cycle of another one's way down."""
+        learns = np.array((1, 0, 1), dtype=np.int64)
+        part = Data(data.params, *(array[: len(learns)] for array in data[1:]))
+        inputs, targets = self._tokens(part, learns, 0 * learns)
+        ends = self.net.inputs, self.net.outputs
+        for delay in range(self.plan.gradient_latency):
+            what = f"a sample is dropped {delay} cycles behind a target"
+            if self._summed + 2 > self.net.max_batch:
+                yield from self._clear(what)
+            traces = self._expect(part, learns, 0 * learns)
+            first = yield from self._run(what, {"input": inputs[: ends[0]]}, {"output": ends[1]})
+            yield from self._run(what, {"target": targets[: ends[1]]}, {})
+            self.rtl.simulation.wait(delay)
+            outputs = {"output": 2 * ends[1]}
+            if self.net.input_gradient:
+                outputs["input_sensitivity"] = 2 * ends[0]
+            got = yield from self._run(what, {"input": inputs[ends[0] :], "target": targets[ends[1] :]}, outputs)
+            got["output"] = np.concatenate([first["output"], got["output"]])
+            yield from self._compare(what, got, part, learns, traces)
+            yield from self._read_gradients(what)
+            yield from self._counters(what)
+        yield from self._links("samples were dropped")
+        yield from self._clear("samples were dropped")
+
+    def _pile_up(self, data: Data) -> Iterator[Entry]:
+        """Hold sensitivities back before one stage after the other, then let them come as fast as they can."""
+        for l in range(1, self.depth + 1 if self.rtl.ports.links else 1):
+            count = min(len(data.x), *(stage.samples for stage in self.plan.stages[:l]))
+            part = Data(data.params, *(array[:count] for array in data[1:]))
+            # Those in the middle leave the memory one by one, and the last ones' deltas wait for that.
+            learns = np.ones(count, dtype=np.int64)
+            learns[1:-3] = 0
+            what = f"sensitivities pile up before stage {l}"
+            traces = self._expect(part, learns, 0 * learns)
+            inputs, targets = self._tokens(part, learns, 0 * learns)
+            held = {self._link_bits(l, "sensitivity")[0]: STOPPED}
+            got = yield from self._run(
+                what, {"input": inputs, "target": targets}, {"output": count * self.net.outputs}, held
+            )
+            yield from self._move(what, held)
+            yield from self._take_sensitivities(what, got, learns)
+            yield from self._compare(what, got, part, learns, traces)
+            yield from self._read_gradients(what)
+            yield from self._counters(what)
+            yield from self._clear(what)
+
     def _burst(self, data: Data) -> Iterator[Entry]:
         """Fill the sample memories, let targets wait, then let sensitivities pile up before each stage."""
         capacity = min(stage.samples for stage in self.plan.stages)
@@ -305,17 +445,13 @@ class Script:
             traces = self._expect(part, learns, seeded)
             inputs, targets = self._tokens(part, learns, seeded)
             # One vector of outputs is sure to come without a target.
-            first = self.rtl.run({"input": inputs}, {"output": self.net.outputs})
+            first = yield from self._run(what, {"input": inputs}, {"output": self.net.outputs})
             self.rtl.simulation.wait(60)
             yield self._status(what)
             rest = {"output": (count - 1) * self.net.outputs}
             slow = {f"sensitivity_{l}_in": 0.99 for l in range(1, self.depth + 1)} if self.rtl.ports.links else {}
-            got = self.rtl.simulation.run(
-                {"target": targets}, rest, stalls=slow, seed=self.seed, patience=40 * self.rtl.patience
-            )
-            yield self._status(what)
-            outputs = {"input_sensitivity": int(learns.sum()) * self.net.inputs} if self.net.input_gradient else {}
-            got |= {"input_sensitivity": self.rtl.run({}, outputs)["input_sensitivity"]} if outputs else {}
+            got = yield from self._run(what, {"target": targets}, rest, slow)
+            yield from self._take_sensitivities(what, got, learns)
             got["output"] = np.concatenate([first["output"], got["output"]])
             yield from self._compare(what, got, part, learns, traces)
             yield from self._read_gradients(what)
@@ -336,27 +472,24 @@ class Script:
             inputs = pack(self.rtl.input_token, value=data.x[turn % len(data.x)], learn=1, update=0)
             targets = pack(self.rtl.target_token, value=data.targets[turn % len(data.x)], seed=0)
             held = {sink: STOPPED for _, sink in self.rtl.ports.links}
-            self._move(held, {"input": inputs, "target": targets[:0]})
+            yield from self._move(what, held, {"input": inputs, "target": targets[:0]})
             for link, sink, bits in up + down:
                 if link == down[0][0]:
-                    self._move(held, {"target": targets}, {"output": self.net.outputs})
-                self._move(held)
+                    yield from self._move(what, held, {"target": targets}, {"output": self.net.outputs})
+                yield from self._move(what, held)
                 for position in range(simulation.link_held(link)):
                     simulation.link_flip(link, position, int(self.rng.integers(1 << bits)))
                 del held[sink]
-            self._move(held)
+            yield from self._move(what, held)
             yield from self._links(what)
             for stage, entry in enumerate(self._sums, start=1):
                 words = self._words(entry).size
                 asked = {"control_in": self.rtl.command(stage, Operation.READ_GRADIENT)}
-                yield Entry(
-                    f"gradients, stage {stage}, {what}",
-                    self.rtl.run(asked, {"control_out": words})["control_out"],
-                    None,
-                )
+                got = yield from self._run(what, asked, {"control_out": words})
+                yield Entry(f"gradients, stage {stage}, {what}", got["control_out"], None)
             if self.net.input_gradient:
-                back = self.rtl.run({}, {"input_sensitivity": self.net.inputs})["input_sensitivity"]
-                yield Entry(f"input sensitivities, {what}", back, None)
+                got = yield from self._run(what, {}, {"input_sensitivity": self.net.inputs})
+                yield Entry(f"input sensitivities, {what}", got["input_sensitivity"], None)
 
     def _link_bits(self, l: int, signal: str) -> tuple[str, int]:
         activation, sensitivity = self.rtl.link_tokens(l)
@@ -365,17 +498,16 @@ class Script:
         return f"{signal}_{l}_in", bits
 
     def _move(
-        self, stalls: dict[str, float], inputs: dict[str, Words] | None = None, outputs: dict[str, int] | None = None
-    ) -> None:
+        self,
+        what: str,
+        stalls: dict[str, float],
+        inputs: dict[str, Words] | None = None,
+        outputs: dict[str, int] | None = None,
+    ) -> Iterator[Entry]:
         """Let some time pass for the links: as long as a few counters take to be read."""
         asked = np.concatenate([self.rtl.command(self.depth + 1, Operation.COUNTERS)] * 30)
-        self.rtl.simulation.run(
-            {"control_in": asked, **(inputs or {})},
-            {"control_out": asked.size, **(outputs or {})},
-            stalls=stalls,
-            seed=self.seed,
-            patience=self.rtl.patience,
-        )
+        inputs, outputs = {"control_in": asked, **(inputs or {})}, {"control_out": asked.size, **(outputs or {})}
+        yield from self._run(what, inputs, outputs, stalls)
 
     def _fill(self, data: Data) -> Iterator[Entry]:
         """Close each link and the output, and see how many samples and vectors each stage holds."""
@@ -390,7 +522,7 @@ class Script:
             learns = ones[:count]
             traces = self._expect(part, learns, 0 * learns)
             inputs, targets = self._tokens(part, learns, 0 * learns)
-            self.rtl.run({"input": inputs}, {})
+            yield from self._run(what, {"input": inputs}, {})
             self.rtl.simulation.wait(400)
             yield self._status(what)
             if closed:
@@ -398,7 +530,7 @@ class Script:
             outputs = {"output": count * self.net.outputs}
             if self.net.input_gradient:
                 outputs["input_sensitivity"] = count * self.net.inputs
-            got = self.rtl.run({"target": targets}, outputs)
+            got = yield from self._run(what, {"target": targets}, outputs)
             yield from self._compare(what, got, part, learns, traces)
             yield from self._read_gradients(what)
             yield from self._clear(what)
@@ -417,7 +549,27 @@ class Script:
                 self.rtl.command(stage, Operation.READ_GRADIENT),
             ]
             expected = self._reply(stage, Operation.READ_GRADIENT, self._words(self._sums[stage - 1]))
-            yield from self._control(f"gradients, stage {stage}, just stored", commands, [expected], timed=True)
+            yield from self._control(f"gradients, stage {stage}, just stored", commands, [expected])
+
+    def _partly(self, kind: str) -> Iterator[Entry]:
+        """Store some words of a stage, to the middle of each row, and see that all others stay."""
+        for stage in range(1, self.depth + 1):
+            n = self.plan.stages[stage - 1].numbers
+            for row in range(n.outputs):
+                count = row * n.columns + int(self.rng.integers(1, n.columns, endpoint=True))
+                what = f"{count} words stored, {kind}"
+                for operation, held, bits in (
+                    (Operation.WORD, self._params, n.weight.width),
+                    (Operation.WRITE_GRADIENT, self._sums, n.gradient_bits),
+                ):
+                    words = self._words(held[stage - 1]).copy()
+                    words[:count] = self.rng.integers(-(1 << bits - 1), 1 << bits - 1, count)
+                    table = words.reshape(n.outputs, n.columns)
+                    held[stage - 1] = RawParameters(table[:, :-1], table[:, -1], held[stage - 1].fraction_bits)
+                    begin = self.rtl.command(stage, Operation.BEGIN)
+                    self.rtl.counters([begin, self.rtl.command(stage, operation, words[:count]), begin])
+                yield from self._read_weights(what)
+                yield from self._read_gradients(what)
 
     def _train(self, what: str, kind: str, batch_size: int, stalls: float) -> Iterator[Entry]:
         """Step after each few samples, from any residuals and with any rate; some samples are not learnt from."""
@@ -465,22 +617,76 @@ class Script:
         expected = {"output": np.concatenate(outputs)}
         if self.net.input_gradient:
             expected["input_sensitivity"] = np.concatenate(sensitivities)
-        cycles: dict[str, Words] = {}
-        start = self.rtl.simulation.cycle
         self.rtl.stalls = stalls
         targets = pack(self.rtl.target_token, value=data.targets.ravel(), seed=0)
         sizes = {stream: words.size for stream, words in expected.items()}
-        got = self.rtl.run({"input": np.concatenate(inputs), "target": targets}, sizes, cycles=cycles)
+        got = yield from self._run(what, {"input": np.concatenate(inputs), "target": targets}, sizes)
         for stream, words in expected.items():
             yield Entry(f"{stream}, {what}", got[stream], words)
-            if not stalls:
-                yield Entry(f"cycles of {stream}, {what}", cycles[stream] - np.uint64(start), None)
         yield from self._read_weights(what)
         yield from self._read_gradients(what)
         yield from self._counters(what)
         yield from self._links(what)
         self.rtl.stalls = 0.0
         self.rtl.counters([self.rtl.command(self.depth + 1, Operation.RATE, [FULL_SCALE])])
+
+    def _untold(self, data: Data) -> Iterator[Entry]:
+        """Learn and step before any rate has been set: full seeds, and whole gradients."""
+        part = Data(data.params, data.x[:1], data.targets[:1], data.seeds[:1])
+        one = np.ones(1, dtype=np.int64)
+        yield from self._learn_and_step("before any rate", part, 0 * one, [0] * self.depth)
+        self._params = list(data.params)
+        self.rtl.load(data.params)
+
+    def _step_exactly(self, what: str, data: Data, turn: int) -> Iterator[Entry]:
+        """Step by what was stored and nothing else: the sample between has a seed of zero."""
+        self._params = list(data.params)
+        self.rtl.load(data.params)
+        shifts, self._sums, self._summed = [], [], 0
+        for stage, zero in zip(self.plan.stages, self._zeros(), strict=True):
+            n = stage.numbers
+            shift = (turn + int(self.rng.integers(2)) * 11) % (n.largest_step_shift(1) + 1)
+            drawn = self._draw_exact(zero.weight.size + zero.bias.size, n.gradient_bits, shift, turn)
+            table = drawn.reshape(n.outputs, n.columns)
+            self._sums.append(RawParameters(table[:, :-1], table[:, -1], zero.fraction_bits))
+            shifts.append(shift)
+        self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
+        self.rtl.counters(self._rates(shifts))
+        part = Data(data.params, data.x[:1], data.targets[:1], 0 * data.seeds[:1])
+        yield from self._learn_and_step(what, part, np.ones(1, dtype=np.int64), shifts)
+        yield from self._clear(what)
+
+    def _learn_and_step(self, what: str, part: Data, seeded: Ints, shifts: list[int]) -> Iterator[Entry]:
+        one = np.ones(1, dtype=np.int64)
+        traces = self._expect(part, one, seeded)
+        self._step(shifts)
+        inputs = pack(self.rtl.input_token, value=part.x.ravel(), learn=1, update=1)
+        outputs = {"output": self.net.outputs}
+        if self.net.input_gradient:
+            outputs["input_sensitivity"] = self.net.inputs
+        got = yield from self._run(what, {"input": inputs, "target": self._tokens(part, one, seeded)[1]}, outputs)
+        yield from self._compare(what, got, part, one, traces, update=1)
+        yield from self._read_weights(what)
+        yield from self._read_gradients(what)
+        yield from self._counters(what)
+
+    def _draw_exact(self, count: int, bits: int, shift: int, turn: int) -> Ints:
+        """Draw accumulators: ties, what lies next to them in each bit, single bits, anything."""
+        position = np.arange(count, dtype=np.int64) + turn * count
+        whole = self.rng.integers(-5, 5, count, dtype=np.int64) << shift
+        half = (1 << shift) >> 1
+        far = 1 << position % max(shift - 1, 1) if shift > 1 else 0 * position
+        single = 1 << position % (bits - 1)
+        room = (1 << (bits - 1)) - 1
+        menu = (
+            whole + half,
+            whole + half + far,
+            whole + half - far,
+            single + (self.rng.integers(0, 3, count, dtype=np.int64) << shift),
+            -single - (self.rng.integers(0, 3, count, dtype=np.int64) << shift),
+            self.rng.integers(-room, room, count, dtype=np.int64, endpoint=True),
+        )
+        return np.clip(np.choose(self.rng.integers(0, len(menu), count), menu), -room, room)
 
     def _rates(self, shifts: list[int]) -> list[Words]:
         return [self.rtl.command(stage, Operation.RATE, [shift]) for stage, shift in enumerate(shifts, start=1)]
@@ -531,7 +737,7 @@ class Script:
         self.rtl.load(data.params)
         ones = np.ones(len(data.x), dtype=np.int64)
         yield from self._gradients("pipeline", data, ones, 0 * ones)
-        yield from self._read_gradients("pipeline", timed=True)
+        yield from self._read_gradients("pipeline")
         yield from self._clear("pipeline")
         slow: dict[str, dict[str, float]] = {
             "slow output": {"output": 0.97},
@@ -547,12 +753,12 @@ class Script:
             outputs = {"output": len(data.x) * self.net.outputs}
             if self.net.input_gradient:
                 outputs["input_sensitivity"] = len(data.x) * self.net.inputs
-            got = self.rtl.simulation.run(
-                {"input": inputs, "target": targets}, outputs, stalls=stalls, seed=self.seed, patience=self.rtl.patience
-            )
+            got = yield from self._run(what, {"input": inputs, "target": targets}, outputs, stalls)
             yield from self._compare(what, got, data, ones, traces)
             yield from self._read_gradients(what)
             yield from self._clear(what)
+        yield from self._dropped(data)
+        yield from self._pile_up(data)
         yield from self._burst(data)
         yield from self._fill(data)
         # Nothing is left over: one more batch gives just its own words.
@@ -625,36 +831,59 @@ class Script:
         kind: Any = ControlKind.REPLY  # an Amaranth enum, which type checkers take for an int
         return pack(self.rtl.control_token, kind=kind.value, stage=stage, operation=operation, data=values)
 
-    def _control(
-        self, what: str, commands: list[Words], expected: list[Words], *, timed: bool = False
-    ) -> Iterator[Entry]:
-        answer = np.concatenate(expected)
+    def _run(
+        self,
+        what: str,
+        inputs: Mapping[str, Words],
+        outputs: Mapping[str, int],
+        stalls: Mapping[str, float] | None = None,
+    ) -> Generator[Entry, None, dict[str, Words]]:
+        """Run one transaction and return its words; each one's cycle is an observation, under stalls too."""
         cycles: dict[str, Words] = {}
-        got = self.rtl.run({"control_in": np.concatenate(commands)}, {"control_out": len(answer)}, cycles=cycles)
-        yield Entry(what, got["control_out"], answer)
-        if timed:
-            yield Entry(f"cycles of {what}", cycles["control_out"] - cycles["control_out"][0], None)
+        start = np.uint64(self.rtl.simulation.cycle)
+        if stalls is None:
+            got = self.rtl.run(dict(inputs), dict(outputs), cycles=cycles)
+        else:
+            got = self.rtl.simulation.run(
+                inputs, outputs, stalls=stalls, seed=self.seed, patience=40 * self.rtl.patience, cycles=cycles
+            )
+        for stream in outputs:
+            yield Entry(f"cycles of {stream}, {what}", cycles[stream] - start, None)
+        yield self._status(what)
+        return got
 
-    def _read(self, what: str, operation: Operation, params: list[RawParameters], *, timed: bool) -> Iterator[Entry]:
+    def _take_sensitivities(self, what: str, got: dict[str, Words], learns: Ints) -> Iterator[Entry]:
+        """Take what waits at the network's end, and put it to the other words that came."""
+        if self.net.input_gradient:
+            outputs = {"input_sensitivity": int(learns.sum()) * self.net.inputs}
+            more = yield from self._run(f"{what}, taken", {}, outputs)
+            got["input_sensitivity"] = more["input_sensitivity"]
+
+    def _control(self, what: str, commands: list[Words], expected: list[Words]) -> Iterator[Entry]:
+        answer = np.concatenate(expected)
+        got = yield from self._run(what, {"control_in": np.concatenate(commands)}, {"control_out": len(answer)})
+        yield Entry(what, got["control_out"], answer)
+
+    def _read(self, what: str, operation: Operation, params: list[RawParameters]) -> Iterator[Entry]:
         for stage, entry in enumerate(params, start=1):
             words = self._words(entry)
             command = self.rtl.command(stage, operation)
-            yield from self._control(
-                f"{what}, stage {stage}", [command], [self._reply(stage, operation, words)], timed=timed
-            )
+            yield from self._control(f"{what}, stage {stage}", [command], [self._reply(stage, operation, words)])
 
     def _read_weights(self, what: str) -> Iterator[Entry]:
-        yield from self._read(f"weights, {what}", Operation.READ_WEIGHT, self._params, timed=True)
+        yield from self._read(f"weights, {what}", Operation.READ_WEIGHT, self._params)
 
-    def _read_gradients(self, what: str, *, timed: bool = False) -> Iterator[Entry]:
-        yield from self._read(f"gradients, {what}", Operation.READ_GRADIENT, self._sums, timed=timed)
+    def _read_gradients(self, what: str) -> Iterator[Entry]:
+        yield from self._read(f"gradients, {what}", Operation.READ_GRADIENT, self._sums)
 
     def _counters(self, what: str) -> Iterator[Entry]:
         stages = range(1, self.depth + 2)
         commands = [self.rtl.command(stage, Operation.COUNTERS) for stage in stages]
-        own = [self._modulo(self._counts[STAGE_COUNTERS * (s - 1) : STAGE_COUNTERS * s]) for s in stages]
-        expected = [self._reply(stage, Operation.COUNTERS, counts) for stage, counts in zip(stages, own, strict=True)]
+        expected = [self._reply(stage, Operation.COUNTERS, self._own_counts(stage)) for stage in stages]
         yield from self._control(f"counters, {what}", commands, expected)
+
+    def _own_counts(self, stage: int) -> Ints:
+        return self._modulo(self._counts[STAGE_COUNTERS * (stage - 1) : STAGE_COUNTERS * stage])
 
     def _clear(self, what: str) -> Iterator[Entry]:
         commands = [self.rtl.command(stage, Operation.CLEAR) for stage in range(1, self.depth + 1)]
@@ -689,21 +918,26 @@ class Script:
         for stage, (params, sums) in enumerate(zip(self._params, self._sums, strict=True), start=1):
             commands, expected = [], []
             for _ in range(4):
-                for operation, entry in ((Operation.READ_WEIGHT, params), (Operation.READ_GRADIENT, sums)):
+                for operation, words in (
+                    (Operation.READ_WEIGHT, self._words(params)),
+                    (Operation.READ_GRADIENT, self._words(sums)),
+                    (Operation.COUNTERS, self._own_counts(stage)),
+                ):
                     commands.append(self.rtl.command(stage, operation))
-                    expected.append(self._reply(stage, operation, self._words(entry)))
+                    expected.append(self._reply(stage, operation, words))
+            for number in (stage, self.depth + 1):
+                commands += [self.rtl.command(number, Operation.COUNTERS)] * 4
+                expected += [self._reply(number, Operation.COUNTERS, self._own_counts(number))] * 4
             answer = np.concatenate(expected)
-            got = self.rtl.simulation.run(
-                {"control_in": np.concatenate(commands)},
-                {"control_out": answer.size},
-                stalls={"control_out": 0.9},
-                seed=self.seed,
-                patience=self.rtl.patience,
-            )
-            yield Entry(f"answers under congestion, stage {stage}, {kind}", got["control_out"], answer)
+            what = f"answers under congestion, stage {stage}, {kind}"
+            congestion = {"control_out": 0.9}
+            asked = {"control_in": np.concatenate(commands)}
+            got = yield from self._run(what, asked, {"control_out": answer.size}, congestion)
+            yield Entry(what, got["control_out"], answer)
 
     def _status(self, what: str) -> Entry:
-        return Entry(f"status, {what}", np.array(self.rtl.simulation.status(), dtype=np.uint64), None)
+        simulation = self.rtl.simulation
+        return Entry(f"status, {what}", np.array([simulation.cycle, *simulation.status()], dtype=np.uint64), None)
 
     def _zeros(self) -> list[RawParameters]:
         return [

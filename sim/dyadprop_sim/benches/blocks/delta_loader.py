@@ -49,7 +49,7 @@ class LoaderBench(Testbench):
         self.words = np.random.default_rng(seed)
         self.inputs, self.input_times = self.source("sensitivity_in", sensitivity_token(n.sensitivity, n.output))
         self.wave = self.port("wave", shape.delta)
-        self.loaded, self.idle = self.port("loaded", unsigned(1)), self.port("idle", unsigned(1))
+        self.loaded = self.port("loaded", unsigned(1))
         self.start_stb, self.end_stb = self.input("start", unsigned(1)), self.input("end", unsigned(1))
         self.waves = self.checker("wave")
         self.passes = passes
@@ -125,7 +125,6 @@ async def vectors(dut: Any, variant: str, seed: int) -> None:
     await bench.drain()
     await bench.cycles(4 * bench.plan.banks * bench.plan.backward_cycles + 100)
     assert bench.started == bench.ended == 15
-    assert bench.idle.get() == 1
     await bench.finish(wave=15 * bench.plan.groups * bench.plan.lanes)
 
 
@@ -148,6 +147,5 @@ async def cycles(dut: Any, variant: str, seed: int) -> None:
     await bench.cycles((plan.banks + 1) * plan.groups * plan.lanes + 50)
     taken = len(bench.input_times.taken)
     assert taken == plan.banks * n.outputs, f"{taken} words were taken into {plan.banks} banks"
-    assert bench.idle.get() == 0
     bench.passes = True
     await bench.finish(wave=(plan.banks + 2) * plan.groups * plan.lanes)

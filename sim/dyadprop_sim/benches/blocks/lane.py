@@ -169,13 +169,17 @@ class Model:
         operand = self.operand()
         fresh = int(address not in self.gradients or self.rng.random() < 0.2)
         lane = self.index if self.rng.random() < 0.6 else self.other()
+        last = self.rng.getrandbits(1)
         fields = {"operation": operation, "address": address, "delta": delta, "operand": operand, "fresh": fresh}
+        fields["last"] = last
         self.give(cycle, BACKWARD, self.random(BACKWARD, **fields, lane=lane, update=update))
         before = self.partial()
         saturated_before = self.rng.randrange(self.plan.lanes)
         own = 0
         after = before
-        if operation == LEARN:
+        if operation == LEARN and last and not self.shape.is_full(self.index):
+            pass  # a row that does not exist
+        elif operation == LEARN:
             if self.n.has_sensitivity:
                 after = before + self.weights[address] * self.deltas[delta]
             gradient = (0 if fresh else self.gradients[address]) + self.deltas[delta] * operand

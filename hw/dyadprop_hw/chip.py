@@ -1,0 +1,173 @@
+"""The whole chip: a network behind a link that carries bytes."""
+
+from typing import Any
+
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from dyadprop.baud import bit_period
+from dyadprop.plan import Plan
+from dyadprop.protocol import MAX_PERIOD
+from dyadprop_hw.bridge import Bridge
+from dyadprop_hw.layouts import StageStatus
+from dyadprop_hw.line_rate import LineRate
+from dyadprop_hw.link_registers import LinkRegisters
+from dyadprop_hw.network import DyadNetwork, control_data_bits, network_ports
+from dyadprop_hw.session import Session
+from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.uart import UartReceiver, UartTransmitter
+
+RECEIVE_BYTES = 15
+"""Room in front of the packet decoder: it never waits for long, a commit apart."""
+
+
+class Core(wiring.Component):
+    """A network, and all that it takes to use it through bytes (docs/protocol.md); knows nothing of what carries them.
+
+    Parameters
+    ----------
+    plan : Plan
+    identity : bytes
+        What IDENTIFY answers with, behind the nonce.
+    clock : float
+        Hz; only the trial of a baud rate is measured in seconds.
+    baud : int
+        Rate at power-on.
+
+    Members
+    -------
+    rx, tx : In, Out(stream.Signature(8))
+        Bytes from and to the host.
+    overflow, framing_error : In(1)
+        High for a cycle when a byte in front of ``rx`` was lost, or had no stop bit: counted.
+    line_busy : In(1)
+        Bytes taken from ``tx`` are still on their way to the line; a new bit period waits for its end.
+    self_test : In(32)
+        Register SELF_TEST.
+    period : Out(16)
+        Bit period for a UART.
+    status : array of Out(StageStatus)
+        Of the network, for messages.
+    """
+
+    rx: Any
+    tx: Any
+    overflow: Signal
+    framing_error: Signal
+    line_busy: Signal
+    self_test: Signal
+    period: Signal
+    status: Any
+
+    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int) -> None:
+        self.plan = plan
+        self.identity = identity
+        self.clock = clock
+        self.initial_period = bit_period(clock, baud)
+        super().__init__(
+            {
+                "rx": In(stream.Signature(8)),
+                "tx": Out(stream.Signature(8)),
+                "overflow": In(1),
+                "framing_error": In(1),
+                "line_busy": In(1),
+                "self_test": In(32),
+                "period": Out(range(MAX_PERIOD + 1)),
+                "status": Out(StageStatus).array(len(plan.stages)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Session, bridge, network."""
+        m = Module()
+        m.submodules.session = session = Session()
+        bridge = Bridge(self.plan, self.identity)
+        network = DyadNetwork(self.plan)
+        # A session that begins finds both as after power-on, the network's memories apart.
+        m.submodules.bridge = ResetInserter(session.restart)(bridge)
+        m.submodules.network = ResetInserter(session.restart)(network)
+        m.submodules.registers = registers = LinkRegisters()
+        m.submodules.rate = rate = LineRate(self.initial_period, self.clock)
+
+        connect_stream(m, wiring.flipped(self.rx), session.rx)
+        connect_stream(m, session.tx, wiring.flipped(self.tx))
+        connect_stream(m, session.received, bridge.received)
+        connect_stream(m, bridge.messages, session.messages)
+        for name, member in network_ports(self.plan.net, control_data_bits(self.plan)).items():
+            outer, inner = getattr(bridge, name), getattr(network, name)
+            connect_stream(m, *((outer, inner) if member.flow == In else (inner, outer)))
+        m.d.comb += [
+            session.committing.eq(bridge.committing),
+            bridge.period.eq(rate.period),
+            rate.wanted.eq(bridge.wanted_period),
+            rate.change.eq(bridge.change_period),
+            rate.keep.eq(bridge.keep_period),
+            rate.cancel.eq(session.restart),
+            rate.quiet.eq(session.all_sent & ~self.line_busy),
+            self.period.eq(rate.period),
+            bridge.register_value.eq(registers.value),
+            registers.index.eq(bridge.register_index),
+            registers.arm.eq(bridge.arm),
+            registers.first_gradient.eq(bridge.first_gradient),
+            registers.first_input.eq(network.input.valid & network.input.ready),
+            registers.last_output.eq(network.output.valid & network.output.ready),
+            registers.bad_packet.eq(session.bad),
+            registers.unexpected_packet.eq(session.unexpected),
+            registers.foreign_packet.eq(session.foreign),
+            registers.overflow.eq(self.overflow),
+            registers.framing_error.eq(self.framing_error),
+            registers.refusal.eq(bridge.refused),
+            registers.session.eq(session.restart),
+            registers.self_test.eq(self.self_test),
+        ]
+        m.d.comb += [port.eq(status) for port, status in zip(self.status, network.status, strict=True)]
+        return m
+
+
+class Chip(wiring.Component):
+    """A core behind a UART.
+
+    Parameters
+    ----------
+    plan, identity, clock, baud
+        As of `Core`.
+
+    Members
+    -------
+    rx : In(1), tx : Out(1)
+        The pins.
+    self_test : In(32)
+        Register SELF_TEST.
+    """
+
+    rx: Signal
+    tx: Signal
+    self_test: Signal
+
+    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int) -> None:
+        self.core = Core(plan, identity, clock, baud)
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "self_test": In(32)})
+
+    def elaborate(self, platform: object) -> Module:
+        """Put the line in front."""
+        m = Module()
+        m.submodules.core = core = self.core
+        m.submodules.receiver = receiver = UartReceiver()
+        m.submodules.transmitter = transmitter = UartTransmitter()
+        m.submodules.queue = queue = Queue(8, RECEIVE_BYTES)
+        connect_stream(m, queue.o, core.rx)
+        connect_stream(m, core.tx, transmitter.bytes)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            receiver.period.eq(core.period),
+            queue.i.valid.eq(receiver.arrived),
+            queue.i.payload.eq(receiver.byte),
+            core.overflow.eq(receiver.arrived & ~queue.i.ready),
+            core.framing_error.eq(receiver.framing_error),
+            transmitter.period.eq(core.period),
+            core.line_busy.eq(transmitter.busy),
+            core.self_test.eq(self.self_test),
+            self.tx.eq(transmitter.tx),
+        ]
+        return m
