@@ -61,7 +61,7 @@ def apply(device: Device) -> Callable[[_Params, Any], Any]:
         *params, x, dy = arrays
         return tuple(_host(device, params, [x, dy], lambda a, b: _cotangents(device.vjp(a, b))))
 
-    @jax.custom_vjp  # type: ignore[untyped-decorator]
+    @jax.custom_vjp
     def core(flat: list[Any], x: Any) -> Any:
         return _callback(predict, [jax.ShapeDtypeStruct((len(x), net.outputs), x.dtype)], *flat, x)[0]
 
@@ -134,7 +134,7 @@ def loss(device: Device, reduction: str = "mean") -> Callable[[_Params, Any, Any
         shapes = _shapes([*flat, x] if net.input_gradient else flat)
         return _sealed(compute, [jax.ShapeDtypeStruct((), x.dtype), *shapes], *flat, x, y)
 
-    @jax.custom_vjp  # type: ignore[untyped-decorator]
+    @jax.custom_vjp
     def core(flat: list[Any], x: Any, y: Any) -> Any:
         return answer(flat, x, y)[0]
 
@@ -220,11 +220,11 @@ def _callback(work: Callable[..., Any], shapes: Sequence[Any], *arrays: Any) -> 
 def _sealed(work: Callable[..., Any], shapes: Sequence[Any], *arrays: Any) -> Any:
     """Call back from where a second derivative must be refused."""
 
-    @jax.custom_jvp  # type: ignore[untyped-decorator]
+    @jax.custom_jvp
     def call(*a: Any) -> Any:
         return _callback(work, shapes, *a)
 
-    @call.defjvp  # type: ignore[untyped-decorator]
+    @call.defjvp
     def _refuse(primals: Any, tangents: Any) -> Any:
         raise DyadpropError("a device computes first derivatives only; the gradient of a gradient is not there")
 

@@ -31,7 +31,7 @@ PROFILED = 500  # samples whose signals the formats are chosen from
 _MANY = 2**31 - 1
 
 
-class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class Estimator(BaseEstimator):
     """What `Classifier` and `Regressor` share: scaling, choosing formats, learning, and asking the device.
 
     Parameters
@@ -158,7 +158,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typ
             return device.predict(self._scaled(x)).outputs
 
 
-class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-learn is not typed
+class Classifier(ClassifierMixin, Estimator):
     """A classifier behind ``softmax_cross_entropy`` whose gradients and outputs come from a device.
 
     Parameters and attributes are those of `Estimator`, and ``classes_``.
@@ -190,7 +190,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-le
         return np.asarray(e / e.sum(axis=1, keepdims=True))[:, : len(self.classes_)]
 
 
-class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # scikit-learn is not typed
+class Regressor(RegressorMixin, Estimator):
     """A regressor behind ``squared_error`` whose gradients and outputs come from a device.
 
     Parameters and attributes are those of `Estimator`; targets are standardised too, by ``target_mean_`` and
@@ -216,4 +216,4 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # scikit-lear
     def predict(self, X: npt.ArrayLike) -> Floats:
         """Give the target of each sample, in the shape of those that it learnt from."""
         outputs = self._outputs(X) * self.target_scale_ + self.target_mean_
-        return outputs[:, 0] if self._flat else outputs
+        return np.asarray(outputs[:, 0] if self._flat else outputs)

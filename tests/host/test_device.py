@@ -301,8 +301,13 @@ def test_a_load_that_failed_is_not_held(stub):
 
 def test_other_threads_wait_while_a_device_is_lent(stub):
     done: list[str] = []
+
+    def load() -> None:
+        stub.load(NET.init(2))
+        done.append("loaded")
+
     with stub.holding(NET.init(1)):
-        thread = threading.Thread(target=lambda: (stub.load(NET.init(2)), done.append("loaded")))
+        thread = threading.Thread(target=load)
         thread.start()
         thread.join(0.2)
         assert done == []

@@ -101,7 +101,8 @@ def test_a_loss_by_hand():
     found = loss(net, Signal(1, "weight", np.array([0.0, 0.1, 0.5, 3.0])))
     # 0.1 becomes zero, 3.0 the largest word, 1.75
     noise = np.sqrt((0.1**2 + 1.25**2) / (0.1**2 + 0.5**2 + 3.0**2))
-    assert found == Loss("Q2.2", 0.25, 1.75, 0.25, 0.25, pytest.approx(noise))
+    assert found.noise == pytest.approx(noise)
+    assert found == Loss("Q2.2", 0.25, 1.75, 0.25, 0.25, found.noise)
     assert str(found) == "25.00% limited, 25% become zero, noise 41%"
     # 4 + 4 - 1 bits for a product, 2 for three of them
     wide = loss(net, Signal(1, "gradient", np.array([0.0625, 15.0])))

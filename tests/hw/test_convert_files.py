@@ -67,8 +67,8 @@ def test_through_onnx_and_back_to_verilog(toml, tmp_path):
         ("net.toml", "a.txt", [], "output file {0}/a.txt ends in '.txt'; allowed are .v, .toml, .onnx"),
         ("net.toml", "a.v", ["--cost", "squared_error"], "network file {0}/net.toml names its own cost; --cost is for "
          ".onnx, .keras, .pt, .pth"),
-        ("net.onnx", "a.v", ["--parameters", "p.npz"], "network file {0}/net.onnx holds its own parameters; a parameter "
-         "file goes with a .toml"),
+        ("net.onnx", "a.v", ["--parameters", "p.npz"], "network file {0}/net.onnx holds its own parameters; a "
+         "parameter file goes with a .toml"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("toml")

@@ -105,8 +105,8 @@ class OwnChain(nn.Sequential):
          f"(Linear); {POSSIBLE}"),
         ([nn.Linear(2, 2), nn.LeakyReLU()], "layer '1' (LeakyReLU) has the slope 0.01 below zero; possible are powers "
          "of two from 2**-15 to 1/2: here 2**-7 = 0.0078125 or 2**-6 = 0.015625"),
-        ([nn.Linear(2, 2), nn.LeakyReLU(0.9)], "layer '1' (LeakyReLU) has the slope 0.9 below zero; possible are powers "
-         "of two from 2**-15 to 1/2: here 2**-1 = 0.5"),
+        ([nn.Linear(2, 2), nn.LeakyReLU(0.9)], "layer '1' (LeakyReLU) has the slope 0.9 below zero; possible are "
+         "powers of two from 2**-15 to 1/2: here 2**-1 = 0.5"),
         ([nn.Linear(2, 2), nn.Softmax(1)], "layer '1' (Softmax) is no activation of a stage; possible is to leave it "
          "out and to take cost='softmax_cross_entropy', whose outputs are logits"),
         ([nn.Linear(2, 2), nn.BatchNorm1d(2)], "layer '1' (BatchNorm1d) is no stage; possible is to fold it into the "

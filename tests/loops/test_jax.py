@@ -139,7 +139,8 @@ def test_vmap(counted):
     assert_close(ensemble(both, x, y), jax.vmap(jax.grad(reference_loss), (0, None, None))(both, x, y))
     assert counted.taken() == ["load", "gradients", "load", "gradients"]
     first = [dp.Parameters(both[0].weight, params[0].bias), *params[1:]]  # only one array is mapped
-    axes = [dp.Parameters(0, None), dp.Parameters(None, None), dp.Parameters(None, None)]
+    axes = jax.tree.map(lambda _: None, params)
+    axes = [axes[0]._replace(weight=0), *axes[1:]]
     assert_close(jax.vmap(f, (axes, None))(first, x), jax.vmap(reference, (axes, None))(first, x))
 
 

@@ -73,7 +73,7 @@ CONSTANTS = {
     "w16": RNG.normal(size=(3, 4)).astype(np.float16),
     "b": RNG.normal(size=4).astype(np.float32),
     "row": RNG.normal(size=(1, 4)).astype(np.float32),
-    "one": np.float32([0.5]),
+    "one": np.array([0.5], np.float32),
     "shape": np.array([-1, 3]),
     "cube": np.zeros((1, 3, 4), np.float32),
 }
@@ -125,8 +125,8 @@ def test_graphs_of_other_tools_compute_the_same(nodes, tmp_path):
 @pytest.mark.parametrize(
     ("nodes", "sentence"),
     [
-        ([("MatMul", ["", "w"], {}), ("Softmax", [""], {})], "node 'n1' (Softmax) is no activation of a stage; possible "
-         "is to leave it out and to take cost='softmax_cross_entropy', whose outputs are logits"),
+        ([("MatMul", ["", "w"], {}), ("Softmax", [""], {})], "node 'n1' (Softmax) is no activation of a stage; "
+         "possible is to leave it out and to take cost='softmax_cross_entropy', whose outputs are logits"),
         ([("MatMul", ["", "w"], {}), ("Erf", [""], {})], f"node 'n1' (Erf) cannot be mapped; {POSSIBLE}"),
         ([("Add", ["", "one"], {})], f"node 'n0' (Add) adds an array of shape (1,), which is no bias of a layer; "
          f"{POSSIBLE}"),
