@@ -21,7 +21,9 @@ images: setup-demo ## draw the pictures of docs/images again
 	$(BIN)/dyadprop train --out build/images
 	$(BIN)/dyadprop relax --out build/images
 	$(BIN)/dyadprop wave --out build/images
-	cp build/images/loss.png build/images/theorem.png build/images/wave.png docs/images
+	$(BIN)/dyadprop profile --bits 8 --out build/images
+	$(BIN)/python examples/online_drift.py build/images/drift.png
+	cp build/images/loss.png build/images/theorem.png build/images/wave.png build/images/ranges.png build/images/drift.png docs/images
 
 test: setup-dev ## run all tests; PYTEST_ARGS= passes through
 	$(BIN)/pytest -n 2 --junitxml=build/junit.xml $(PYTEST_ARGS)

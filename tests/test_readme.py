@@ -69,7 +69,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert links or page.name == "arithmetic.md"
 
 
-@pytest.mark.parametrize("name", ["loss.png", "theorem.png"])
+@pytest.mark.parametrize("name", ["loss.png", "theorem.png", "ranges.png", "drift.png"])
 def test_pictures_are_small_pictures(name: str) -> None:
     picture = (ROOT / "docs" / "images" / name).read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")

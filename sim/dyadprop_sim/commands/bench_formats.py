@@ -54,7 +54,7 @@ class Case:
 
 CASES = (
     Case("digits", 32, "softmax_cross_entropy", 0.05, 32, 15),
-    Case("mnist", 64, "softmax_cross_entropy", 0.05, 32, 6),
+    Case("mnist", 64, "softmax_cross_entropy", 0.05, 32, 4),
     Case("breast_cancer", 16, "softmax_cross_entropy", 0.02, 16, 20),
     Case("diabetes", 16, "squared_error", 0.005, 16, 20),
 )
