@@ -7,7 +7,8 @@ upper = $(shell echo '$1' | tr a-z A-Z)
 option = $(foreach name,$1,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-all sim formal mutate mutate-golden lint bench bitstream clean setup-demo setup-dev setup-all
+.PHONY: help demo images test test-all sim formal mutate mutate-golden lint bench bitstream named-bitstream boards clean \
+	setup-demo setup-boards setup-dev setup-all
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -17,13 +18,13 @@ demo: setup-demo ## train on digits, then watch a network settle; DEVICE= UPDATE
 	$(BIN)/dyadprop train --out build/demo $(call option,device update epochs seed)
 	$(BIN)/dyadprop relax --device verilator --out build/demo $(call option,seed)
 
-images: setup-demo ## draw the pictures of docs/images again
+images: setup-demo ## draw the pictures of docs/images again, and fill the tables of docs/theorem.md
 	$(BIN)/dyadprop train --out build/images
-	$(BIN)/dyadprop relax --out build/images
 	$(BIN)/dyadprop wave --out build/images
 	$(BIN)/dyadprop profile --bits 8 --out build/images
 	$(BIN)/python examples/online_drift.py build/images/drift.png
-	cp build/images/loss.png build/images/theorem.png build/images/wave.png build/images/ranges.png build/images/drift.png docs/images
+	$(BIN)/dyadprop relax --figures build/images --page docs/theorem.md
+	cp build/images/*.png build/images/*.gif docs/images
 
 test: setup-dev ## run all tests; PYTEST_ARGS= passes through
 	$(BIN)/pytest -n 2 --junitxml=build/junit.xml $(PYTEST_ARGS)
@@ -53,12 +54,19 @@ bench: setup-demo ## measure speed; figures in build/bench.json; SEED= passes th
 	@mkdir -p build
 	$(BIN)/dyadprop bench --json build/bench.json $(call option,seed)
 
-bitstream: ## build the gateware for a board, BOARD=ulx3s-85f: not yet
-	@echo 'bitstream: boards come later, nothing can be built for one yet; dyadprop convert writes the Verilog' >&2; exit 2
+bitstream: named-bitstream setup-boards ## build for a board: BOARD=ulx3s-85f NETWORK=net.toml; SEEDS= CLOCK= MULTIPLIERS= pass through
+	$(BIN)/dyadprop build $(call option,board seeds clock multipliers) '$(NETWORK)'
+
+named-bitstream:
+	@test -n '$(BOARD)' -a -n '$(NETWORK)' || \
+		{ echo 'bitstream: name a board and a network, as in make bitstream BOARD=ulx3s-85f NETWORK=net.toml' >&2; exit 2; }
+
+boards: setup-dev ## build a small network for a board of each family to a bitstream, for all others up to synthesis
+	$(BIN)/pytest -m boards tests/boards --durations=0 --junitxml=build/boards.xml $(PYTEST_ARGS)
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
-setup-demo setup-dev setup-all: setup-%:
+setup-demo setup-boards setup-dev setup-all: setup-%:
 	@./setup.sh $*

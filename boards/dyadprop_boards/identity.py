@@ -7,7 +7,7 @@ from dyadprop.protocol import VERSION
 from dyadprop_boards.table import Board
 
 
-def identity(plan: Plan, board: Board, gateware: str, baud: int | None = None) -> bytes:
+def identity(plan: Plan, board: Board, gateware: str, baud: int | None = None, clock: float | None = None) -> bytes:
     """Write the identity of a design.
 
     Parameters
@@ -18,6 +18,8 @@ def identity(plan: Plan, board: Board, gateware: str, baud: int | None = None) -
         Revision of the hardware description.
     baud : int, optional
         Bits a second at power-on, where it is not the board's.
+    clock : float, optional
+        Hz of the design, where it is not the oscillator's.
     """
     net = plan.net
     formats = [net.layer_formats(index) for index in range(len(net.layers) + 1)]
@@ -26,7 +28,7 @@ def identity(plan: Plan, board: Board, gateware: str, baud: int | None = None) -
         "network": net.hash,
         "gateware": gateware,
         "board": board.name,
-        "clock": board.clock,
+        "clock": board.clock if clock is None else clock,
         "baud": board.baud if baud is None else baud,
         "formats": [
             {name: str(getattr(entry, name)) for name in ("activation", "weight", "sensitivity")} for entry in formats

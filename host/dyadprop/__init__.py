@@ -23,9 +23,16 @@ from dyadprop.exchange.keras_models import from_keras
 from dyadprop.exchange.onnx_files import from_onnx, to_onnx
 from dyadprop.exchange.torch_models import from_torch, to_torch
 from dyadprop.formats import Formats, Q
+from dyadprop.methods.run import compare
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
 from dyadprop.profile import choose_formats
+from dyadprop.probes import Probe
+from dyadprop.probes import open_probe as probe
+from dyadprop.relaxation.graph import Graph, Node
+from dyadprop.relaxation.run import relax
+from dyadprop.relaxation.state import State
+from dyadprop.relaxation.trajectory import Trajectory
 from dyadprop.results import Position, RawResult, RawTraining, Result, Saturation, Stats, TrainResult, WireStats
 
 __all__ = [
@@ -40,11 +47,14 @@ __all__ = [
     "DyadpropError",
     "FormatError",
     "Formats",
+    "Graph",
     "Imported",
     "Network",
     "NetworkMismatch",
+    "Node",
     "Parameters",
     "Position",
+    "Probe",
     "ProtocolError",
     "Q",
     "RangeError",
@@ -56,11 +66,14 @@ __all__ = [
     "SaturationError",
     "SaturationWarning",
     "ShapeError",
+    "State",
     "Stats",
     "TrainResult",
     "TrainingInterrupted",
+    "Trajectory",
     "WireStats",
     "choose_formats",
+    "compare",
     "devices",
     "from_keras",
     "from_onnx",
@@ -68,6 +81,8 @@ __all__ = [
     "load_checkpoint",
     "load_parameters",
     "open",
+    "probe",
+    "relax",
     "save_checkpoint",
     "save_parameters",
     "to_onnx",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dyadprop.checkpoints import Checkpoint
-from dyadprop.compare import Comparison, compare_checkpoints, compare_results, compare_training
+from dyadprop.comparison import Comparison, compare_checkpoints, compare_results, compare_training
 from dyadprop.device import Device
 from dyadprop.formats import Floats
 from dyadprop.network import Parameters

@@ -7,15 +7,19 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tomli_w
 
 from dyadprop.checks import finite_array, whole_number
 from dyadprop.errors import FormatError, NetworkMismatch, RangeError, ShapeError
 from dyadprop.files import write_atomically
 from dyadprop.formats import Floats, Formats, Ints, Q
+
+if TYPE_CHECKING:
+    from dyadprop.relaxation.state import State
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "tanh", "sigmoid")
 COSTS = ("squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy")
@@ -402,6 +406,57 @@ class Network:
             real.append(raw[-1].decode())
             saturations.append(weight_count + bias_count)
         return QuantizedParameters(raw, real, saturations)
+
+    # -- the relaxation (dyadprop.relaxation stands on this module, so it is imported where it is asked for) ----------
+
+    def energy(self, params: Sequence[Parameters], x: npt.ArrayLike, y: npt.ArrayLike, state: "State") -> float:
+        """Give ``E(x, lambda) = C(x_L, y) + sum_l lambda_l . (F_l(x_{l-1}) - x_l)``, summed over the batch.
+
+        Parameters
+        ----------
+        params : sequence of Parameters
+        x : array (batch, n_0)
+        y : array (batch, n_L), or labels for the cross-entropies
+        state : dyadprop.State
+
+        Raises
+        ------
+        ShapeError, RangeError
+        """
+        from dyadprop.relaxation import laws
+
+        return laws.energy(self, *self._held(params, x, y), state)
+
+    def flow(self, params: Sequence[Parameters], x: npt.ArrayLike, y: npt.ArrayLike, state: "State") -> "State":
+        """Give ``dE/dlambda_l`` and ``dE/dx_l``, by which activations and sensitivities move.
+
+        Parameters
+        ----------
+        params : sequence of Parameters
+        x : array (batch, n_0)
+        y : array (batch, n_L), or labels for the cross-entropies
+        state : dyadprop.State
+
+        Returns
+        -------
+        State
+            ``tau dx_l/dt`` and ``tau dlambda_l/dt``.
+
+        Raises
+        ------
+        ShapeError, RangeError
+        """
+        from dyadprop.relaxation import laws
+
+        return laws.flow(self, *self._held(params, x, y), state)
+
+    def _held(
+        self, params: Sequence[Parameters], x: npt.ArrayLike, y: npt.ArrayLike
+    ) -> tuple[list[Parameters], Floats, Floats]:
+        from dyadprop.costs import real_targets
+
+        inputs = finite_array("inputs x", x, (None, self.inputs))
+        return self.check_parameters(params), inputs, real_targets(self, y, len(inputs))
 
 
 def _formats_document(formats: Formats) -> dict[str, str]:

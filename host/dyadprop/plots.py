@@ -1,4 +1,4 @@
-"""Pictures; the only module that imports matplotlib (``pip install 'dyadprop[plot]'``)."""
+"""Pictures; with `dyadprop.relaxation_plots` all that imports matplotlib (``pip install 'dyadprop[plot]'``)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dyadprop.compare import Comparison, compare_results, compare_saturations
+from dyadprop.comparison import Comparison, compare_results, compare_saturations
 from dyadprop.data import permutation
 from dyadprop.device import Device
 from dyadprop.errors import RangeError

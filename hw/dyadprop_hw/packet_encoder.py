@@ -54,7 +54,9 @@ class PacketEncoder(wiring.Component):
         """Fill, then send."""
         m = Module()
         m.submodules.check = check = crc.Processor(crc.catalog.CRC32_ETHERNET())
-        m.submodules.buffer = buffer = Memory(shape=8, depth=MAX_PACKET + 2, init=[])
+        # Small enough that yosys would build it of LUTs, 200 of them.
+        style = {"ram_style": "block"}
+        m.submodules.buffer = buffer = Memory(shape=8, depth=MAX_PACKET + 2, init=[], attrs=style)
         write, read = buffer.write_port(), buffer.read_port()
         header = Signal(HEADER.size * 8, reset_less=True)
         length = Signal(range(MAX_PAYLOAD + 1), reset_less=True)

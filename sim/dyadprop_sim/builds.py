@@ -11,23 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dyadprop.cache import CACHE_VARIABLE, cache_folder
 from dyadprop.errors import BuildError
 
 logger = logging.getLogger(__name__)
 
-CACHE_VARIABLE = "DYADPROP_CACHE"
 STALE_BUILD = 24 * 3600  # seconds
 STALE_RESULT = 30 * 24 * 3600
 SUFFIXES = (".so", ".o", ".vvp")  # of what is kept: libraries, Verilator's own runtime, programs for Icarus
 STEP_TIMEOUT = 900  # seconds for one tool; a simulation of a board-sized network compiles in well under 100
 
 Build = Callable[[Path, Callable[[str], None]], Path]
-
-
-def cache_folder() -> Path:
-    """Give the folder of finished simulations: ``$DYADPROP_CACHE``, else ``~/.cache/dyadprop``."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dyadprop"
 
 
 def kept_build(what: str, name: str, build: Build) -> Path:

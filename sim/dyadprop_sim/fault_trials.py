@@ -3,7 +3,6 @@
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dyadprop.compare import Comparison, compare_checkpoints, compare_results, compare_training
+from dyadprop.comparison import Comparison, compare_checkpoints, compare_results, compare_training
 from dyadprop.device import Device, open_device
 from dyadprop.errors import DeviceLost, DeviceTimeout, DyadpropError
 from dyadprop.formats import Floats
@@ -63,7 +62,7 @@ class Row:
         A byte, of all kinds together.
     batches, exact : int
         Asked for; answered with the golden model's bits.
-    errors : Counter of str
+    errors : dict of str to int
         Batches that ended in an error, by its class.
     wrong, lost, double : int
         Batches answered with other bits: a sample or step missing or taken twice, where that explains them.
@@ -79,7 +78,7 @@ class Row:
     rate: float
     batches: int = 0
     exact: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, int] = field(default_factory=dict)
     wrong: int = 0
     lost: int = 0
     double: int = 0
@@ -196,10 +195,9 @@ class Trials:
         alarm.start()
         try:
             found = self._learn(row, x, y) if learns else self._ask(row, x, y)
-        except (DyadpropError, AssertionError) as error:
-            if not isinstance(error, DyadpropError):
-                raise
-            row.errors[type(error).__name__] += 1
+        except DyadpropError as error:
+            name = type(error).__name__
+            row.errors[name] = row.errors.get(name, 0) + 1
             row.first = row.first or str(error)
             self._forget()
         else:

@@ -12,9 +12,10 @@ from dyadprop.errors import RangeError, ShapeError
 from dyadprop.formats import Ints, Q
 from dyadprop.network import Network, RawParameters
 from dyadprop.rates import FULL_SCALE, check_residuals
+from dyadprop.relaxation.laws import energy
+from dyadprop.relaxation.state import State
 from dyadprop.widths import StageNumbers, stage_numbers, target_format
 from dyadprop_sim import arithmetic
-from dyadprop_sim.relaxation import State
 
 
 @dataclass
@@ -83,7 +84,7 @@ Answer = Callable[["Model", Ints, Ints], Trace]
 
 
 class Model:
-    """A network with its parameters in words; a number system for `dyadprop_sim.relaxation.Relaxation` too.
+    """A network with its parameters in words; a number system for `dyadprop.relaxation.chain.Relaxation` too.
 
     Parameters
     ----------
@@ -294,6 +295,19 @@ class Model:
         return State(
             {s.index: draw(s.output, s.outputs) for s in self._stages},
             {s.index: draw(s.sensitivity, s.outputs) for s in self._stages},
+        )
+
+    def energy(self, x0: Ints, target: Ints, state: State) -> float:
+        """Give ``E`` of the real values of a state, summed over the batch; without the roundings within ``F_l``."""
+        params = [entry.decode() for entry in self.params]
+        x, y = self.net.formats.activation.to_floats(x0), target_format(self.net).to_floats(target)
+        return energy(self.net, params, x, y, self.reals(state))
+
+    def reals(self, state: State) -> State:
+        """Give a state as real numbers."""
+        return State(
+            {s.index: s.output.to_floats(state.activations[s.index]) for s in self._stages},
+            {s.index: s.sensitivity.to_floats(state.sensitivities[s.index]) for s in self._stages},
         )
 
 

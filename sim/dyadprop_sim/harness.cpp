@@ -23,6 +23,8 @@ struct Random {
         state ^= state >> 27;
         return ((state * 0x2545F4914F6CDD1Dull) >> 56) < in_256;
     }
+    // A stream's rule is a chance in 256; what is above 256 counts cycles for which it is closed, before it is open for good.
+    bool stalls(uint32_t rule, uint64_t passed) { return rule > 256 ? passed < rule - 256 : chance(rule); }
 };
 
 struct Source {
@@ -66,11 +68,11 @@ void clock_edge(Context* c) {
 
 // Links drive before a cycle is looked at, and move with its edge; in `stalls` each has one for the token that it offers and one for
 // the token that it takes.
-void drive_links(Context* c, Random& random, const uint32_t* stalls) {
+void drive_links(Context* c, Random& random, const uint32_t* stalls, uint64_t passed) {
     for (int k = 0; k < kLinks; k++) {
         Link& l = c->links[k];
-        if (!l.offered && !l.tokens.empty() && !random.chance(stalls[2 * k])) l.offered = true;
-        l.ready = (l.capacity == 0 || l.tokens.size() < l.capacity) && !random.chance(stalls[2 * k + 1]);
+        if (!l.offered && !l.tokens.empty() && !random.stalls(stalls[2 * k], passed)) l.offered = true;
+        l.ready = (l.capacity == 0 || l.tokens.size() < l.capacity) && !random.stalls(stalls[2 * k + 1], passed);
         set_input(c->top, kInputs + k, l.offered, l.offered ? l.tokens.front() : 0);
         set_ready(c->top, kOutputs + k, l.ready);
     }
@@ -136,7 +138,7 @@ uint64_t dyad_link_seen(void* handle, int k, uint64_t* words, uint64_t limit) {
 }
 
 // Run until every input word is taken and every expected output word has come; or until none of them has moved for `patience` cycles (returns 1): tokens along links alone are no progress, a
-// faulty design can send them for ever. Stalls are chances in 256, a stream: inputs, outputs, then two a link.
+// faulty design can send them for ever. Stalls are a rule (Random::stalls) a stream: inputs, outputs, then two a link.
 int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_counts, uint64_t* const* out_words,
              uint64_t* const* out_cycles, const uint64_t* out_counts, uint64_t* moved_in, uint64_t* moved_out,
              const uint32_t* stalls, uint64_t seed, uint64_t patience) {
@@ -160,18 +162,18 @@ int dyad_run(void* handle, const uint64_t* const* in_words, const uint64_t* in_c
     }
     uint64_t quiet = 0;
     int result = 0;
-    while (open) {
+    for (uint64_t passed = 0; open; passed++) {
         // Drive. A word that is offered stays until it is taken.
         for (int k = 0; k < kInputs; k++) {
             Source& s = sources[k];
-            if (!s.offered && s.sent < s.count && !random.chance(stalls[k])) s.offered = true;
+            if (!s.offered && s.sent < s.count && !random.stalls(stalls[k], passed)) s.offered = true;
             set_input(top, k, s.offered, s.offered ? s.words[s.sent] : 0);
         }
         for (int k = 0; k < kOutputs; k++) {
-            ready[k] = sinks[k].got < sinks[k].count && !random.chance(stalls[kInputs + k]);
+            ready[k] = sinks[k].got < sinks[k].count && !random.stalls(stalls[kInputs + k], passed);
             set_ready(top, k, ready[k]);
         }
-        drive_links(c, random, stalls + kInputs + kOutputs);
+        drive_links(c, random, stalls + kInputs + kOutputs, passed);
         top->eval();
         // Look: what moves with this edge.
         bool moved = false;
@@ -219,7 +221,7 @@ void dyad_wait(void* handle, uint64_t cycles) {
     const uint32_t none[2 * kLinks + 1] = {};
     Random random(0);
     for (uint64_t i = 0; i < cycles; i++) {
-        drive_links(c, random, none);
+        drive_links(c, random, none, 0);
         c->top->eval();
         move_links(c);
         clock_edge(c);

@@ -7,8 +7,8 @@
 // input INPUTS + k: a queue in this file.
 //
 // Commands are hexadecimal numbers between blanks:
-//   1 SEED PATIENCE COUNT.. EXPECTED.. STALLS..  move words of each input and each output; stalls are chances in 256,
-//                                                in harness.cpp's order
+//   1 SEED PATIENCE COUNT.. EXPECTED.. STALLS..  move words of each input and each output; stalls are rules as in
+//                                                harness.cpp, in its order
 //   2 CYCLES                                     wait
 //   3                                            look at the status ports
 // Lines:
@@ -53,15 +53,16 @@ module harness;
   reg [63:0] state, product;
   reg [31:0] stalls [0:`INPUTS+`OUTPUTS+2*`LINKS];
   reg stalled;
+  reg [63:0] passed;  // cycles of this run
 
-  task roll(input [31:0] in_256); begin
-    stalled = 0;
-    if (in_256 != 0) begin
+  task roll(input [31:0] rule); begin
+    stalled = rule > 256 && passed < rule - 256;
+    if (rule != 0 && rule <= 256) begin
       state = state ^ (state >> 12);
       state = state ^ (state << 25);
       state = state ^ (state >> 27);
       product = state * 64'h2545F4914F6CDD1D;
-      stalled = product[63:56] < in_256;
+      stalled = product[63:56] < rule;
     end
   end endtask
 
@@ -210,6 +211,7 @@ module harness;
       stalls[k] = number;
     end
     quiet = 0;
+    passed = 0;
     while (open != 0 && quiet <= patience) begin
       drive;
       drive_links(1);
@@ -218,6 +220,7 @@ module harness;
       move_links;
       clock_edge;
       quiet = moved ? 0 : quiet + 1;
+      passed = passed + 1;
     end
     for (k = 0; k < `INPUTS; k = k + 1) offered[k] = 0;
     for (k = 0; k < `OUTPUTS; k = k + 1) out_ready[k] = 0;

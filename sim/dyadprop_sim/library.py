@@ -15,8 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dyadprop.cache import cache_folder
 from dyadprop.errors import BuildError
-from dyadprop_sim.builds import cache_folder, kept_build, run_tool
+from dyadprop_sim.builds import kept_build, run_tool
 
 MIN_VERILATOR = (5, 36)
 # The modules that decide a design; a test holds them against what the gateware imports. None: all of the package.

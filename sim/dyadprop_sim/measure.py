@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dyadprop import timing
-from dyadprop.compare import Comparison, compare_words
+from dyadprop.comparison import Comparison, compare_words
 from dyadprop.formats import Ints
 from dyadprop.network import RawParameters
 from dyadprop.operations import Operation
@@ -161,7 +161,7 @@ class _Streams:
             simulation.wait(1)
         # The pass has shown its last column in the cycle before, in tiny layers one that does not exist.
         shown = simulation.cycle - 1 - (stage.backward_cycles - stage.groups * stage.numbers.columns)
-        return shown + timing.ISSUE + stage.lanes - 1 + timing.GRADIENT
+        return shown + timing.ISSUE + stage.lanes - 1 + timing.WRITTEN
 
     def _read(self) -> list[RawParameters]:
         """Read all gradients out, and clear them."""

@@ -7,77 +7,7 @@ import numpy as np
 
 from dyadprop.formats import Floats
 from dyadprop.network import Network, Parameters
-from dyadprop_sim.relaxation import State
-
-
-class Reals:
-    """The number system of float64, for `dyadprop_sim.relaxation.Relaxation`.
-
-    Parameters
-    ----------
-    net : Network
-        Its formats are not used.
-    params : sequence of Parameters
-    """
-
-    def __init__(self, net: Network, params: Sequence[Parameters]) -> None:
-        self.net = net
-        self.depth = len(net.layers)
-        self._params = list(params)
-
-    def forward(self, l: int, x: Floats) -> Floats:
-        """Give ``x_l = phi_l(W_l x_{l-1} + b_l)``, (batch, n_l)."""
-        weight, bias = self._params[l - 1]
-        layer = self.net.layers[l - 1]
-        a: Floats = x @ weight.T + bias
-        match layer.activation:
-            case "identity":
-                return a
-            case "relu":
-                return np.maximum(a, 0.0)
-            case "leaky_relu":
-                return np.where(a >= 0, a, layer.slope * a)
-            case "tanh":
-                return np.tanh(a)
-            case _:
-                return sigmoid(a)
-
-    def seed(self, x: Floats, target: Floats) -> Floats:
-        """Give ``dC/dx_L``, or ``dC/da_L`` behind a matching last layer, (batch, n_L)."""
-        return (softmax(x) if self.net.cost == "softmax_cross_entropy" else x) - target
-
-    def delta(self, l: int, sensitivity: Floats, x: Floats) -> Floats:
-        """Give ``delta_l = phi'_l(a_l) * lambda_l`` with the slope from the output, (batch, n_l)."""
-        if l == self.depth and self.net.cost != "squared_error":
-            return sensitivity
-        layer = self.net.layers[l - 1]
-        match layer.activation:
-            case "identity":
-                return sensitivity
-            case "relu":
-                return np.where(x > 0, sensitivity, 0.0)
-            case "leaky_relu":
-                return np.where(x > 0, sensitivity, layer.slope * sensitivity)
-            case "tanh":
-                return np.asarray((1.0 - x * x) * sensitivity)
-            case _:
-                return np.asarray(x * (1.0 - x) * sensitivity)
-
-    def backward(self, l: int, delta: Floats) -> Floats:
-        """Give ``lambda_{l-1} = W_l^T delta_l``, (batch, n_{l-1})."""
-        return np.asarray(delta @ self._params[l - 1].weight)
-
-    def gradient(self, l: int, delta: Floats, x: Floats) -> Parameters:
-        """Give ``dC/dW_l`` and ``dC/db_l``, summed over the batch."""
-        return Parameters(delta.T @ x, delta.sum(axis=0))
-
-    def random_state(self, batch: int, rng: np.random.Generator) -> State:
-        """Draw standard normal units."""
-        layers = range(1, self.depth + 1)
-        return State(
-            {l: rng.standard_normal((batch, self.net.widths[l])) for l in layers},
-            {l: rng.standard_normal((batch, self.net.widths[l])) for l in layers},
-        )
+from dyadprop.relaxation.reals import Reals
 
 
 @dataclass
@@ -173,15 +103,3 @@ def train(
                 for p, g in zip(held, trace.gradients, strict=True)
             ]
     return held, np.concatenate(outputs)
-
-
-def sigmoid(a: Floats) -> Floats:
-    """Give the logistic function without overflow, and with full relative accuracy in both tails."""
-    e = np.exp(-np.abs(a))
-    return np.where(a >= 0, 1.0, e) / (1.0 + e)
-
-
-def softmax(x: Floats) -> Floats:
-    """Give the softmax of logits (batch, n)."""
-    e = np.exp(x - x.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))

@@ -29,8 +29,8 @@ class Transaction:
     moved_in, moved_out : uint64 arrays
         How many words have moved, a stream.
     stalls : list of int
-        Chances in 256 of a stall: of each input, each output, then of each link that of the token that it offers and
-        that of the token that it takes.
+        Chances in 256 of a stall, or 256 and the cycles for which the stream is closed: of each input, each output,
+        then of each link that of the token that it offers and that of the token that it takes.
     seed : int
         Of the stalls.
     patience : int
@@ -100,7 +100,8 @@ class TransactionSimulation(ABC):
         inputs : mapping of stream name to uint64 words
         outputs : mapping of stream name to the number of words expected
         stalls : float or mapping of stream name to float
-            Chance that a stream stalls in a cycle (both ends of a link have one), below 1.
+            Chance that a stream stalls in a cycle (both ends of a link have one), below 1. A whole number from 1 on:
+            the stream is closed for so many cycles and then open.
         seed : int
             Of the stalls.
         patience : int
@@ -123,7 +124,9 @@ class TransactionSimulation(ABC):
 
         def chance(name: str) -> int:
             share = stalls if isinstance(stalls, (int, float)) else stalls.get(name, 0.0)
-            assert 0 <= share < 1
+            assert 0 <= share < 1 or share == int(share)
+            if share >= 1:
+                return 256 + int(share)
             return max(1, round(256 * share)) if share else 0
 
         stall_words = [chance(name) for name in (*ports.inputs, *ports.outputs)]

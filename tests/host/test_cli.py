@@ -272,7 +272,7 @@ def test_devices_as_json_in_a_file(tmp_path: Path) -> None:
 def test_device_of_no_known_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devices", "--device", "abacus"]) == 2
     assert capsys.readouterr().err.startswith(
-        "dyadprop: device 'abacus' is of no known kind; available are float, golden"
+        "dyadprop: device 'abacus' is of no known kind; available are chip, float, golden"
     )
 
 

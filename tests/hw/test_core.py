@@ -12,11 +12,14 @@ import pytest
 
 from dyadprop.network import Network, RawParameters
 from dyadprop.operations import Operation
+from dyadprop.plan import plan_network
 from dyadprop.protocol import MIN_PERIOD, Answer, Command, Packet, Reason, Register
+from dyadprop_hw.chip import Core
 from dyadprop_sim import golden
 from dyadprop_sim.benches.packets import Damage, Fields, Host, decode, message, split_messages, talk, undamaged
 from dyadprop_sim.random_networks import Case, random_case, random_rate
 from tests.hw.core import IDENTITY, CoreSimulation, Messages
+from tests.hw.netlist import Netlist
 
 CASES = {seed: random_case(seed, layers=2, max_width=5, batch=7) for seed in (7, 8)}
 
@@ -373,3 +376,10 @@ def test_packets_are_counted(link: Link) -> None:
     assert values[Register.UNEXPECTED_PACKETS] == 2
     assert values[Register.FOREIGN_PACKETS] == 2
     assert values[Register.SESSIONS] == 1
+
+
+def test_no_path_crosses_the_core_without_a_clock_edge() -> None:
+    module = Netlist(Core(plan_network(CASES[7].net), IDENTITY, 1e6, 100_000)).module("top")
+    sources = module.sources()
+    assert {"rx__ready", "tx__valid", "tx__payload", "period"} <= set(sources)
+    assert {output: inputs for output, inputs in sources.items() if inputs} == {}

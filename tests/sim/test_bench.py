@@ -12,7 +12,7 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.cli import main
-from dyadprop.compare import Comparison, Difference
+from dyadprop.comparison import Comparison, Difference
 from dyadprop_sim import measure
 from dyadprop_sim.commands import bench
 from dyadprop_sim.commands.bench import StreamCase, plain_gradients

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,14 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.cli import main
-from dyadprop.compare import compare_checkpoints, compare_results, compare_training
+from dyadprop.comparison import compare_checkpoints, compare_results, compare_training
 from dyadprop.identity import read_identity
 from dyadprop.plan import plan_network
-from dyadprop.ports import SerialPort
 from dyadprop.serial_device import SerialDevice
 from dyadprop_boards.identity import identity
-from dyadprop_boards.table import BOARDS, Board, find_board
+from dyadprop_boards.table import BOARDS, find_board
 from dyadprop_sim.chip import ChipOptions, simulate_chip
-from dyadprop_sim.chip_device import ChipDevice
+from dyadprop_sim.chip_device import ChipDevice, SimulatedPort
 from dyadprop_sim.chip_server import ChipServer
 from dyadprop_sim.fault_trials import BUILD, NET
 from dyadprop_sim.ports import PtyPort
@@ -137,11 +138,11 @@ def test_bytes_keep_the_hosts_rate_without_the_uart():
     assert spent[0] > 5 * spent[1]
 
 
-class DeafPort(SerialPort):
-    """Does not change its rate."""
+class CrookedPort(SimulatedPort):
+    """Cannot make one rate, and makes another."""
 
-    def __init__(self, address: str, baud: int) -> None:
-        super().__init__(address, baud)
+    def __init__(self, address: str, baud: int, server: ChipServer) -> None:
+        super().__init__(address, baud, server)
         self._claimed = baud
 
     @property
@@ -151,14 +152,17 @@ class DeafPort(SerialPort):
     @baud.setter
     def baud(self, value: int) -> None:
         self._claimed = value
+        with self._losses():
+            self._port.baudrate = 500_000 if value == 320_000 else value
 
 
 def test_a_rate_that_does_not_work_goes_back_to_the_old_one():
     """The chip waits for a quarter of a second of its own time, which the simulation lets pass."""
-    slow = Board("slow", 1_600_000, 200_000, "none")
+    slow = replace(find_board("ulx3s-85f"), name="slow", clock=1_600_000, baud=200_000)
     chip = simulate_chip(plan_network(NET), slow, ChipOptions(bits=True, build=BUILD))
     with ChipServer(chip, PtyPort()) as server:
-        device = SerialDevice(NET, address=server.address, baud=200_000, timeout=60, opener=DeafPort)
+        opener = partial(CrookedPort, server=server)
+        device = SerialDevice(NET, address=server.address, baud=200_000, opener=opener)
         cycle = chip.cycle
         device._change_baud(320_000)
         assert chip.cycle - cycle > 0.25 * slow.clock

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import dyadprop as dp
-from dyadprop.compare import Comparison, compare_checkpoints, compare_parameters, compare_results, compare_training
+from dyadprop.cache import cache_folder
+from dyadprop.comparison import Comparison, compare_checkpoints, compare_parameters, compare_results, compare_training
 from dyadprop.plan import plan_network
 from dyadprop.results import Stats
 from dyadprop.widths import target_format
 from dyadprop_sim import icarus_program, icarus_simulation
-from dyadprop_sim.builds import cache_folder
 from dyadprop_sim.commands.verify import compare_network, training_runs
 from dyadprop_sim.icarus import IcarusDevice, IcarusNetwork
 from dyadprop_sim.icarus_program import build_program, join_processes

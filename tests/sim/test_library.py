@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import dyadprop as dp
+from dyadprop.cache import cache_folder
 from dyadprop.plan import plan_network
 from dyadprop_sim import builds, library
-from dyadprop_sim.builds import cache_folder
 from dyadprop_sim.library import BuildOptions, Ports, build_library
 from dyadprop_sim.rtl_network import pack
 from dyadprop_sim.simulation import Simulation

@@ -10,9 +10,10 @@ import pytest
 
 import dyadprop as dp
 from dyadprop.cli import main
+from dyadprop.relaxation.chain import Relaxation
+from dyadprop.relaxation.state import State
 from dyadprop_sim import probe
 from dyadprop_sim.commands import relax
-from dyadprop_sim.relaxation import Relaxation, State
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -7,10 +7,12 @@ import pytest
 
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
+from dyadprop.relaxation.chain import Relaxation
+from dyadprop.relaxation.reals import Reals
+from dyadprop.relaxation.state import State
 from dyadprop.widths import target_format
 from dyadprop_sim import golden, reference
 from dyadprop_sim.random_networks import Case, random_case
-from dyadprop_sim.relaxation import Relaxation, State
 
 SEEDS = range(30)
 
@@ -22,7 +24,7 @@ def held(case: Case, numbers: str):
         return Relaxation(model, case.x, case.targets), model.textbook(case.x, case.targets)
     params = [entry.decode() for entry in case.params]
     x, y = case.net.formats.activation.to_floats(case.x), target_format(case.net).to_floats(case.targets)
-    return Relaxation(reference.Reals(case.net, params), x, y), reference.textbook(case.net, params, x, y)
+    return Relaxation(Reals(case.net, params), x, y), reference.textbook(case.net, params, x, y)
 
 
 def same(a, b) -> bool:

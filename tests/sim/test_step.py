@@ -14,10 +14,10 @@ from dyadprop.errors import RangeError, ShapeError
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network, RawParameters
 from dyadprop.rates import FULL_SCALE, exponents
+from dyadprop.relaxation.chain import Relaxation
 from dyadprop.widths import stage_numbers
 from dyadprop_sim import arithmetic, golden
 from dyadprop_sim.random_networks import random_case, random_rate
-from dyadprop_sim.relaxation import Relaxation
 
 # -- one step, one seed -----------------------------------------------------------------------------------------------
 

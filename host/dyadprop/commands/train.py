@@ -21,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dyadprop.checkpoints import save_checkpoint
-from dyadprop.compare import Comparison, Difference, locate
+from dyadprop.comparison import Comparison, Difference, locate
 from dyadprop.data import Dataset, digits
 from dyadprop.device import Device, open_device
 from dyadprop.device_training import DeviceLearner

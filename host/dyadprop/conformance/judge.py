@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import dyadprop as dp
-from dyadprop.compare import Comparison, compare_checkpoints, compare_results, compare_training
+from dyadprop.comparison import Comparison, compare_checkpoints, compare_results, compare_training
 from dyadprop.costs import real_cost
 from dyadprop.formats import Floats, Ints
 from dyadprop.network import Network, Parameters

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dyadprop.compare import Comparison, compare_results
+from dyadprop.comparison import Comparison, compare_results
 from dyadprop.device import open_device
 from dyadprop.errors import RangeError
 from dyadprop.formats import Floats

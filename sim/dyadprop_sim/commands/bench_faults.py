@@ -1,6 +1,7 @@
 """The suite `faults` of `dyadprop bench`: batches through a bad cable to the RTL of a chip."""
 
 import argparse
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -30,6 +31,8 @@ def run_faults(args: argparse.Namespace, report: Report) -> int:
     if args.fault is not None and args.fault not in kinds:
         raise RangeError(f"fault is {args.fault!r}; known are {', '.join(sorted(kinds))}")
     cases = [case for case in _cases() if args.fault in (None, case[0])]
+    if not args.verbose:  # what happens here is no news
+        logging.getLogger("dyadprop.serial_device").setLevel(logging.ERROR)
     with Trials(seed=args.seed) as trials:
         report.result(
             "".join(name.ljust(width) if not k else name.rjust(width) for k, (name, width) in enumerate(_COLUMNS))

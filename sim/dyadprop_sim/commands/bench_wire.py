@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dyadprop.compare import Comparison, compare_results
+from dyadprop.comparison import Comparison, compare_results
 from dyadprop.device import open_device
 from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network
@@ -53,7 +53,7 @@ def run_wire(args: argparse.Namespace, report: Report) -> int:
     cycles = plan_network(LINE_NET).interval
     report.result(
         f"the network takes a sample every {cycles} cycles; at {max(BAUDS):,} baud the line brings one every "
-        f"{round(down / SAMPLES * BITS_A_BYTE * find_board(DEFAULT_BOARD).clock / max(BAUDS)):,}"
+        f"{round((sizes.inputs + sizes.targets) * BITS_A_BYTE * find_board(DEFAULT_BOARD).clock / max(BAUDS)):,}"
     )
     rows: list[dict[str, Any]] = []
     compared = Comparison()

@@ -1,9 +1,11 @@
 """Watch a network settle: from arbitrary register contents, tick by tick, to the textbook gradient.
 
 A sample is held at the input of a deep network whose links are full of random words. After tick l the activations of
-layer
-l must be right and stay right, after tick 2L - l + 1 its sensitivities, to the last bit. Exit code 1 if one is late.
-theorem.png, written to --out, shows tick against layer.
+layer l must be right and stay right, after tick 2L - l + 1 its sensitivities, to the last bit. Exit code 1 if one is
+late. theorem.png, written to --out, shows tick against layer.
+
+With --figures every claim of docs/theorem.md is measured instead, and its pictures are drawn, an animation among them;
+--page writes its tables again. Exit code 1 if a claim does not hold.
 """
 
 import argparse
@@ -15,9 +17,10 @@ from dyadprop.errors import RangeError
 from dyadprop.network import Dense, Network
 from dyadprop.optional import optional_packages
 from dyadprop.plan import plan_network
+from dyadprop.relaxation.trajectory import settling
 from dyadprop.report import Report
 from dyadprop.widths import target_format
-from dyadprop_sim.probe import held_sample, rtl_trajectory, settling
+from dyadprop_sim.probe import held_sample, rtl_trajectory
 
 DEFAULT_DEVICE = "verilator"
 STALLS = 0.2
@@ -27,12 +30,18 @@ EXTRA_TICKS = 3  # beyond 2L, to see that nothing changes any more
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the relaxation."""
     parser.add_argument("--network", metavar="NET.TOML", help="default: eight tanh layers of width 6")
+    parser.add_argument("--figures", metavar="DIR", help="measure every claim and draw its pictures there")
+    parser.add_argument("--page", metavar="FILE", help="with --figures: write the tables of this page again")
     parser.add_argument("--out", default="build/relax", metavar="DIR", help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
     """Relax, compare with the state at rest, draw."""
     report = Report.of(args)
+    if args.figures is not None:
+        return _figures(args, report)
+    if args.page is not None:
+        raise RangeError("--page is given without --figures DIR, whose measurements it needs")
     with optional_packages("the picture of the relaxation"):
         from dyadprop.plots import settling_picture
     kind = args.device.partition("?")[0]
@@ -82,3 +91,11 @@ def run(args: argparse.Namespace) -> int:
         }
     )
     return 1 if late else 0
+
+
+def _figures(args: argparse.Namespace, report: Report) -> int:
+    if args.network is not None:
+        raise RangeError(f"network is {args.network!r}; the claims have networks of their own, so none can be chosen")
+    from dyadprop_sim.theorem.report import measure_all
+
+    return measure_all(Path(args.figures), args.page, args.seed, report)

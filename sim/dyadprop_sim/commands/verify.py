@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dyadprop.compare import (
+from dyadprop.comparison import (
     Comparison,
     compare_checkpoints,
     compare_parameters,

@@ -1,5 +1,6 @@
 """Everything that a network's hardware can be seen doing, as a list of words, beside what the model says."""
 
+import itertools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,13 +12,13 @@ from dyadprop.operations import COUNTER_BITS, SCALE_BITS, STAGE_BITS, STAGE_COUN
 from dyadprop.plan import Plan
 from dyadprop.rates import FULL_SCALE, MIN_SCALE
 from dyadprop.tables import TABLE_ACTIVATIONS
-from dyadprop.widths import PROBABILITY
+from dyadprop.widths import PROBABILITY, StageNumbers
 from dyadprop_hw.layouts import ControlKind
 from dyadprop_hw.network import control_data_bits
 from dyadprop_sim import arithmetic
 from dyadprop_sim.golden import Model, Trace
 from dyadprop_sim.random_networks import KINDS, draw_words
-from dyadprop_sim.rtl_network import pack
+from dyadprop_sim.rtl_network import pack, unpack
 from dyadprop_sim.transactions import Words
 from dyadprop_sim.verilator import NetworkSimulation
 
@@ -30,8 +31,10 @@ EXACT = 10  # steps of each kind from accumulators that are chosen to the last b
 SINGLE = 6  # batches with one weight a row
 DRAWN = 20_000  # samples to choose rare ones from
 EDGE = 2  # samples on, above and below each unit's rounding edge
+CLOSED = 12  # random times for which each stream is closed
+SHAKES = 12  # samples whose tokens are changed on the way
 PAUSES = 12  # batches under stalls, with one that is timed behind each
-NEAR = 4  # samples nearest to each comparison of a divider, on either side
+NEAR = 6  # samples nearest to each comparison of a divider, on either side
 # Commands that must not overtake a sample.
 HELD = (
     Operation.WORD,
@@ -224,20 +227,27 @@ class Script:
         return drawn
 
     def _rounding_edges(self) -> Iterator[Entry]:
-        """Choose samples whose sums are ties, or next to ties, before each rounding of each unit."""
+        """Choose samples whose sums are ties, next to ties, or just inside or outside a format, of each unit."""
         for turn, kind in enumerate(("realistic", "uniform")):
             data = draw_data(self.net, int(self.rng.integers(1 << 30)), kind, DRAWN)
             trace = Model(self.net, data.params).textbook(data.x, data.targets)
             chosen: list[Ints] = []
             for values, shift, form in self._before_rounding(data, trace):
-                if shift <= 0:
-                    continue
-                distance = ((values + (1 << shift)) & ((1 << shift) - 1)) - (1 << (shift - 1))
-                useful = (values >> shift >= form.min_int) & (values >> shift <= form.max_int)
-                for side in (distance == 0, distance > 0, distance < 0):
-                    order = np.argsort(np.where(side & useful, abs(distance), 1 << shift), axis=0)
-                    chosen.append(order[:EDGE].ravel())
+                words = arithmetic.round_half_even(values, shift)
+                for distance in (words - form.max_int, words - form.min_int):
+                    chosen += [self._nearest(distance, side) for side in (distance > 0, distance <= 0)]
+                if shift > 0:
+                    distance = (values & ((1 << shift) - 1)) - (1 << (shift - 1))
+                    useful = (words >= form.min_int) & (words <= form.max_int)
+                    sides = (distance == 0, distance > 0, distance < 0)
+                    chosen += [self._nearest(distance, side & useful) for side in sides]
             yield from self._selected(f"rounding edges, turn {turn}", data, np.unique(np.concatenate(chosen)))
+
+    @staticmethod
+    def _nearest(distance: Ints, allowed: Any) -> Ints:
+        """Give the samples whose distances, of those that are allowed, are the smallest of a unit."""
+        ranked = np.where(allowed, abs(distance), np.iinfo(np.int64).max)
+        return np.asarray(np.argsort(ranked, axis=0)[:EDGE].ravel())
 
     def _before_rounding(self, data: Data, trace: Trace) -> Iterator[tuple[Ints, int, Q]]:
         """Give exact values (samples, units), the bits that rounding takes off, and what is left."""
@@ -278,15 +288,15 @@ class Script:
         """Send what the softmax's divider hardly tells apart, in each bit of its quotients."""
         form = self.plan.stages[-1].numbers.output
         for turn in range(2):
-            data = draw_data(self.net, int(self.rng.integers(1 << 30)), "realistic", DRAWN)
+            data = draw_data(self.net, int(self.rng.integers(1 << 30)), "realistic", 10 * DRAWN)
             rest = arithmetic.exponentials(Model(self.net, data.params).predict(data.x).outputs, form.fraction_bits)
             divisor = rest.sum(axis=1, keepdims=True)
             chosen: list[Ints] = []
             for _ in range(PROBABILITY.fraction_bits + 2):
                 distance = rest - divisor
                 for side in (distance >= 0, distance < 0):
-                    order = np.argsort(np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1))
-                    chosen.append(order[:NEAR])
+                    ranked = np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1)
+                    chosen.append(np.argpartition(ranked, NEAR)[:NEAR])
                 rest = 2 * np.where(distance >= 0, distance, rest)
             yield from self._selected(f"near quotients, turn {turn}", data, np.unique(np.concatenate(chosen)))
 
@@ -416,22 +426,62 @@ class Script:
         for l in range(1, self.depth + 1 if self.rtl.ports.links else 1):
             count = min(len(data.x), *(stage.samples for stage in self.plan.stages[:l]))
             part = Data(data.params, *(array[:count] for array in data[1:]))
-            # Those in the middle leave the memory one by one, and the last ones' deltas wait for that.
-            learns = np.ones(count, dtype=np.int64)
-            learns[1:-3] = 0
-            what = f"sensitivities pile up before stage {l}"
-            traces = self._expect(part, learns, 0 * learns)
-            inputs, targets = self._tokens(part, learns, 0 * learns)
-            held = {self._link_bits(l, "sensitivity")[0]: STOPPED}
-            got = yield from self._run(
-                what, {"input": inputs, "target": targets}, {"output": count * self.net.outputs}, held
-            )
-            yield from self._move(what, held)
-            yield from self._take_sensitivities(what, got, learns)
-            yield from self._compare(what, got, part, learns, traces)
-            yield from self._read_gradients(what)
-            yield from self._counters(what)
-            yield from self._clear(what)
+            for last in (3, 4, 6):
+                # Those in the middle leave the memory one by one, and the last ones' deltas wait for that.
+                learns = np.ones(count, dtype=np.int64)
+                learns[1:-last] = 0
+                what = f"sensitivities of {last} samples pile up before stage {l}"
+                yield from self._closed(what, self._link_bits(l, "sensitivity")[0], part, learns)
+
+    def _closed(self, what: str, end: str, data: Data, learns: Ints, still: int | None = None) -> Iterator[Entry]:
+        """Run a batch while a stream is closed, if nothing else is said until all stands still; then it is open."""
+        traces = self._expect(data, learns, 0 * learns)
+        inputs, targets = self._tokens(data, learns, 0 * learns)
+        outputs = {"output": len(data.x) * self.net.outputs}
+        if self.net.input_gradient:
+            outputs["input_sensitivity"] = int(learns.sum()) * self.net.inputs
+        if still is None:
+            still = self.plan.gradient_latency + (2 + len(data.x)) * self.plan.interval
+        got = yield from self._run(what, {"input": inputs, "target": targets}, outputs, {end: still})
+        yield from self._compare(what, got, data, learns, traces)
+        yield from self._read_gradients(what)
+        yield from self._counters(what)
+        yield from self._clear(what)
+
+    def _half_arrived(self, data: Data) -> Iterator[Entry]:
+        """Send a weight to a stage of which a sample has arrived in part: it must wait for the sample's end."""
+        for stage in self.plan.stages if self.rtl.ports.links else self.plan.stages[:1]:
+            l, inputs = stage.numbers.index, stage.numbers.inputs
+            token = self.rtl.input_token if l == 1 else self.rtl.link_tokens(l - 1)[0]
+            for count in sorted({1, inputs - 1} - {0, inputs}):
+                what = f"{count} of {inputs} words of a sample in stage {l}"
+                trace = Model(self.net, self._params).predict(data.x[:1])
+                words = pack(token, value=trace.activations[l - 1][0], learn=0, update=0)
+                feed = {} if l > 1 else {"input": words[:count]}
+                rest = {} if l > 1 else {"input": words[count:]}
+                if l > 1:
+                    self.rtl.simulation.link_push(2 * l - 4, words[:count])
+                yield from self._run(what, feed, {})
+                self.rtl.simulation.wait(30)
+                if l > 1:
+                    self.rtl.simulation.link_push(2 * l - 4, words[count:])
+                begin = self.rtl.command(l, Operation.BEGIN)
+                asked = self.rtl.command(self.depth + 1, Operation.COUNTERS)
+                commands = [begin, self.rtl.command(l, Operation.WORD, [count]), begin, asked]
+                got = yield from self._run(
+                    what,
+                    {"control_in": np.concatenate(commands), **rest},
+                    {"output": self.net.outputs, "control_out": 1},
+                    {"input" if l == 1 else self._link_bits(l - 1, "activation")[0]: 60},
+                )
+                expected = pack(self.rtl.output_token, value=trace.outputs[0], learn=0, update=0)
+                yield Entry(f"outputs, {what}", got["output"], expected)
+                for k in [k for k in trace.saturations if k[0] < l]:
+                    del trace.saturations[k]  # the stages below have not seen this sample
+                self._count(trace)
+                self._params[l - 1] = _with_first(self._params[l - 1], count)
+                yield from self._read_weights(what)
+                yield from self._counters(what)
 
     def _burst(self, data: Data) -> Iterator[Entry]:
         """Fill the sample memories, let targets wait, then let sensitivities pile up before each stage."""
@@ -467,7 +517,7 @@ class Script:
         simulation = self.rtl.simulation
         down = [(2 * l - 1, *self._link_bits(l, "sensitivity")) for l in range(self.depth, 0, -1)]
         up = [(2 * l - 2, *self._link_bits(l, "activation")) for l in range(1, self.depth + 1)]
-        for turn in range(6 if self.rtl.ports.links else 0):
+        for turn in range(SHAKES if self.rtl.ports.links else 0):
             what = f"flipped, turn {turn}"
             inputs = pack(self.rtl.input_token, value=data.x[turn % len(data.x)], learn=1, update=0)
             targets = pack(self.rtl.target_token, value=data.targets[turn % len(data.x)], seed=0)
@@ -477,8 +527,14 @@ class Script:
                 if link == down[0][0]:
                     yield from self._move(what, held, {"target": targets}, {"output": self.net.outputs})
                 yield from self._move(what, held)
-                for position in range(simulation.link_held(link)):
-                    simulation.link_flip(link, position, int(self.rng.integers(1 << bits)))
+                tokens = simulation.link_seen(link)
+                yield Entry(f"tokens before {sink}, {what}", tokens, None)
+                count = simulation.link_held(link)
+                masks = self.rng.integers(1 << bits, size=count).astype(np.uint64)
+                if link % 2 and turn % 2:
+                    masks = self._at_slope_limits(link // 2, masks, tokens[len(tokens) - count :])
+                for position, mask in enumerate(masks):
+                    simulation.link_flip(link, position, int(mask))
                 del held[sink]
             yield from self._move(what, held)
             yield from self._links(what)
@@ -490,6 +546,20 @@ class Script:
             if self.net.input_gradient:
                 got = yield from self._run(what, {}, {"input_sensitivity": self.net.inputs})
                 yield Entry(f"input sensitivities, {what}", got["input_sensitivity"], None)
+
+    def _at_slope_limits(self, stage: int, masks: Words, tokens: Words) -> Words:
+        """Turn a sensitivity's activation into one whose slope is limited, or only just not; no stage would send it."""
+        n = self.plan.stages[stage].numbers
+        if not n.has_slope_product:
+            return masks
+        x = np.arange(n.output.min_int, n.output.max_int + 1, dtype=np.int64)
+        f = n.output.fraction_bits
+        exact = (1 << 2 * f) - x * x if n.activation == "tanh" else (x << f) - x * x
+        words = arithmetic.round_half_even(exact, 2 * f - n.slope.fraction_bits)
+        nearest = x[np.argsort(abs(words - n.slope.min_int))[:12]]
+        token = self.rtl.link_tokens(stage + 1)[1]
+        value = unpack(token, "value", tokens ^ masks)
+        return pack(token, value=value, activation=self.rng.choice(nearest, len(masks))) ^ tokens
 
     def _link_bits(self, l: int, signal: str) -> tuple[str, int]:
         activation, sensitivity = self.rtl.link_tokens(l)
@@ -540,16 +610,19 @@ class Script:
         self._sums = self._draw_residuals([6] * self.depth)
         self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
         for stage in range(1, self.depth + 1):
+            begin = self.rtl.command(stage, Operation.BEGIN)
+            read = self.rtl.command(stage, Operation.READ_GRADIENT)
             value = int(self.rng.integers(-100, 100))
             self._sums[stage - 1] = _with_first(self._sums[stage - 1], value)
-            commands = [
-                self.rtl.command(stage, Operation.BEGIN),
-                self.rtl.command(stage, Operation.WRITE_GRADIENT, [value]),
-                self.rtl.command(stage, Operation.BEGIN),
-                self.rtl.command(stage, Operation.READ_GRADIENT),
-            ]
-            expected = self._reply(stage, Operation.READ_GRADIENT, self._words(self._sums[stage - 1]))
-            yield from self._control(f"gradients, stage {stage}, just stored", commands, [expected])
+            words = self._words(self._sums[stage - 1])
+            stored = self.rtl.command(stage, Operation.WRITE_GRADIENT, [value])
+            expected = [self._reply(stage, Operation.READ_GRADIENT, words)]
+            yield from self._control(f"gradients, stage {stage}, just stored", [begin, stored, begin, read], expected)
+            # All of them, and behind the last one the first is read.
+            stored = self.rtl.command(stage, Operation.WRITE_GRADIENT, words[::-1])
+            self._sums[stage - 1] = self._table(stage, words[::-1])
+            expected = [self._reply(stage, Operation.READ_GRADIENT, words[::-1])]
+            yield from self._control(f"gradients, stage {stage}, all stored", [begin, stored, read], expected)
 
     def _partly(self, kind: str) -> Iterator[Entry]:
         """Store some words of a stage, to the middle of each row, and see that all others stay."""
@@ -564,8 +637,7 @@ class Script:
                 ):
                     words = self._words(held[stage - 1]).copy()
                     words[:count] = self.rng.integers(-(1 << bits - 1), 1 << bits - 1, count)
-                    table = words.reshape(n.outputs, n.columns)
-                    held[stage - 1] = RawParameters(table[:, :-1], table[:, -1], held[stage - 1].fraction_bits)
+                    held[stage - 1] = self._table(stage, words)._replace(fraction_bits=held[stage - 1].fraction_bits)
                     begin = self.rtl.command(stage, Operation.BEGIN)
                     self.rtl.counters([begin, self.rtl.command(stage, operation, words[:count]), begin])
                 yield from self._read_weights(what)
@@ -631,7 +703,14 @@ class Script:
         self.rtl.counters([self.rtl.command(self.depth + 1, Operation.RATE, [FULL_SCALE])])
 
     def _untold(self, data: Data) -> Iterator[Entry]:
-        """Learn and step before any rate has been set: full seeds, and whole gradients."""
+        """Learn and step before any rate has been set: full seeds, and whole gradients.
+
+        With every second seed gradients are stored before: then the first sample does not start from zero, and rows
+        that do not exist hold anything.
+        """
+        if self.seed % 2:
+            self._sums = self._draw_residuals([6] * self.depth)
+            self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
         part = Data(data.params, data.x[:1], data.targets[:1], data.seeds[:1])
         one = np.ones(1, dtype=np.int64)
         yield from self._learn_and_step("before any rate", part, 0 * one, [0] * self.depth)
@@ -643,12 +722,14 @@ class Script:
         self._params = list(data.params)
         self.rtl.load(data.params)
         shifts, self._sums, self._summed = [], [], 0
-        for stage, zero in zip(self.plan.stages, self._zeros(), strict=True):
+        for stage in self.plan.stages:
             n = stage.numbers
-            shift = (turn + int(self.rng.integers(2)) * 11) % (n.largest_step_shift(1) + 1)
-            drawn = self._draw_exact(zero.weight.size + zero.bias.size, n.gradient_bits, shift, turn)
-            table = drawn.reshape(n.outputs, n.columns)
-            self._sums.append(RawParameters(table[:, :-1], table[:, -1], zero.fraction_bits))
+            largest = n.largest_step_shift(1)
+            # Next to ties every second time the largest shift, which has a bit of each kind; else small ones too.
+            shift = max(0, largest - (turn // 2 % 2) * int(self.rng.integers(1, 4)))
+            if turn % 2:
+                shift = int(self.rng.integers(0, (3, largest)[turn // 2 % 2], endpoint=True))
+            self._sums.append(self._table(n.index, self._draw_exact(n, shift, turn)))
             shifts.append(shift)
         self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
         self.rtl.counters(self._rates(shifts))
@@ -670,23 +751,20 @@ class Script:
         yield from self._read_gradients(what)
         yield from self._counters(what)
 
-    def _draw_exact(self, count: int, bits: int, shift: int, turn: int) -> Ints:
-        """Draw accumulators: ties, what lies next to them in each bit, single bits, anything."""
-        position = np.arange(count, dtype=np.int64) + turn * count
-        whole = self.rng.integers(-5, 5, count, dtype=np.int64) << shift
-        half = (1 << shift) >> 1
-        far = 1 << position % max(shift - 1, 1) if shift > 1 else 0 * position
-        single = 1 << position % (bits - 1)
-        room = (1 << (bits - 1)) - 1
-        menu = (
-            whole + half,
-            whole + half + far,
-            whole + half - far,
-            single + (self.rng.integers(0, 3, count, dtype=np.int64) << shift),
-            -single - (self.rng.integers(0, 3, count, dtype=np.int64) << shift),
-            self.rng.integers(-room, room, count, dtype=np.int64, endpoint=True),
-        )
-        return np.clip(np.choose(self.rng.integers(0, len(menu), count), menu), -room, room)
+    def _draw_exact(self, n: StageNumbers, shift: int, turn: int) -> Ints:
+        """Draw accumulators a bit above a tie, in odd turns single bits; the turns go through all bits."""
+        count = n.outputs * n.columns
+        room = (1 << (n.gradient_bits - 1)) - 1
+        position = turn // 4 + 10 * (np.arange(count, dtype=np.int64) % n.columns)
+        if turn % 2:
+            low = self.rng.integers(0, 3, count, dtype=np.int64) << shift
+            drawn = self.rng.choice((-1, 1), count) * ((1 << position % (n.gradient_bits - 1)) + low)
+        else:
+            half = (1 << shift) >> 1
+            far = 1 << position % (shift - 1) if shift > 1 else 0
+            steps = min(2, room >> shift + 1)
+            drawn = (2 * self.rng.integers(-steps, steps, count, endpoint=True) << shift) + half + far
+        return np.asarray(np.clip(drawn, -room, room), dtype=np.int64)
 
     def _rates(self, shifts: list[int]) -> list[Words]:
         return [self.rtl.command(stage, Operation.RATE, [shift]) for stage, shift in enumerate(shifts, start=1)]
@@ -747,6 +825,13 @@ class Script:
         }
         for ends in self.rtl.ports.links:
             slow |= {f"slow {end}": {end: 0.97} for end in ends}
+        outer = ["input", "target", "output"] + ["input_sensitivity"] * self.net.input_gradient
+        few = Data(data.params, *(array[:6] for array in data[1:]))
+        for name in itertools.chain(outer, *self.rtl.ports.links):
+            yield from self._closed(f"{name} closed", name, data, ones)
+            for still in self.rng.integers(1, self.plan.gradient_latency + 3 * self.plan.interval, CLOSED):
+                what = f"{name} closed for {still} cycles"
+                yield from self._closed(what, name, few, np.ones(len(few.x), dtype=np.int64), int(still))
         for what, stalls in slow.items():
             traces = self._expect(data, ones, 0 * ones)
             inputs, targets = self._tokens(data, ones, 0 * ones)
@@ -759,6 +844,9 @@ class Script:
             yield from self._clear(what)
         yield from self._dropped(data)
         yield from self._pile_up(data)
+        yield from self._half_arrived(data)
+        self._params = list(data.params)
+        self.rtl.load(data.params)
         yield from self._burst(data)
         yield from self._fill(data)
         # Nothing is left over: one more batch gives just its own words.
@@ -865,8 +953,10 @@ class Script:
         yield Entry(what, got["control_out"], answer)
 
     def _read(self, what: str, operation: Operation, params: list[RawParameters]) -> Iterator[Entry]:
-        for stage, entry in enumerate(params, start=1):
-            words = self._words(entry)
+        stages = range(1, self.depth + 1)
+        # Whoever is asked first has just finished; with another seed that is another stage.
+        for stage in stages if self.seed % 2 else reversed(stages):
+            words = self._words(params[stage - 1])
             command = self.rtl.command(stage, operation)
             yield from self._control(f"{what}, stage {stage}", [command], [self._reply(stage, operation, words)])
 
@@ -904,6 +994,12 @@ class Script:
             passed += [self._reply(stage, code, data[20 + stage : 24 + stage]) for code in Operation]
         yield from self._control(f"strangers, {what}", [*commands, *passed], passed)
 
+    def _table(self, stage: int, words: Ints) -> RawParameters:
+        """Shape words in their order on the chain into gradients of a stage."""
+        n = self.plan.stages[stage - 1].numbers
+        table = words.reshape(n.outputs, n.columns)
+        return RawParameters(table[:, :-1], table[:, -1], n.gradient_fraction)
+
     @staticmethod
     def _words(entry: RawParameters) -> Ints:
         return np.hstack([entry.weight, entry.bias[:, None]]).ravel()
@@ -929,11 +1025,11 @@ class Script:
                 commands += [self.rtl.command(number, Operation.COUNTERS)] * 4
                 expected += [self._reply(number, Operation.COUNTERS, self._own_counts(number))] * 4
             answer = np.concatenate(expected)
-            what = f"answers under congestion, stage {stage}, {kind}"
-            congestion = {"control_out": 0.9}
             asked = {"control_in": np.concatenate(commands)}
-            got = yield from self._run(what, asked, {"control_out": answer.size}, congestion)
-            yield Entry(what, got["control_out"], answer)
+            for stalls in (0.9, 0.5, 100.0):  # the last: closed at first
+                what = f"answers under stalls {stalls}, stage {stage}, {kind}"
+                got = yield from self._run(what, asked, {"control_out": answer.size}, {"control_out": stalls})
+                yield Entry(what, got["control_out"], answer)
 
     def _status(self, what: str) -> Entry:
         simulation = self.rtl.simulation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dyadprop as dp
-from dyadprop.compare import (
+from dyadprop.comparison import (
     Comparison,
     Difference,
     compare_parameters,

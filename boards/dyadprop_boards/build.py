@@ -1,0 +1,249 @@
+"""From a network to a board's bitstream: design, synthesis, place and route, packing."""
+
+import hashlib
+import importlib.metadata
+import platform as python_platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dyadprop.errors import BuildError, CapacityError, RangeError
+from dyadprop.network import Network
+from dyadprop.report import write_json
+from dyadprop_boards.design import Design, fit, make_chip
+from dyadprop_boards.ecp5_packing import pack_netlist
+from dyadprop_boards.fpgas import RESOURCES, Resource
+from dyadprop_boards.logs import count_resources
+from dyadprop_boards.passes import PRODUCTS, pack, place, synthesize
+from dyadprop_boards.progress import Progress
+from dyadprop_boards.project import TOP, commands_after_read, synthesis_options, write_project
+from dyadprop_boards.result import BuildResult, Placement
+from dyadprop_boards.revision import gateware_revision
+from dyadprop_boards.table import Board
+
+REPORT = "report.json"
+NETWORK = "net.toml"
+WORK = "work"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a bitstream is made.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        Of the placements; the fastest is taken.
+    clock : int or None
+        Hz; None: the board's.
+    multipliers : int or None
+        Under which lanes are shared out; None: the board's.
+    synth_only : bool
+        Stop behind synthesis.
+    quiet : bool
+        Show no progress.
+    """
+
+    seeds: tuple[int, ...] = (1,)
+    clock: int | None = None
+    multipliers: int | None = None
+    synth_only: bool = False
+    quiet: bool = False
+
+
+class TimingMissed(BuildError):
+    """No placement holds at the clock asked for.
+
+    Attributes
+    ----------
+    result : BuildResult
+    """
+
+    def __init__(self, result: BuildResult) -> None:
+        super().__init__(result.failure)
+        self.result = result
+
+
+def build(
+    net: Network,
+    board: Board,
+    folder: str | Path,
+    options: BuildOptions | None = None,
+    chip: Callable[[Design], Any] = make_chip,
+) -> BuildResult:
+    """Build a bitstream.
+
+    Parameters
+    ----------
+    net : Network
+    board : Board
+    folder : path
+        Gets the bitstream, called like the folder, ``report.json``, ``net.toml``, and in ``work`` the tools' files and
+        logs.
+    options : BuildOptions, optional
+    chip : callable
+        Makes what is put on the board; the real one where not given.
+
+    Returns
+    -------
+    BuildResult
+        Also written to ``report.json``.
+
+    Raises
+    ------
+    CapacityError
+        If the network does not fit: before synthesis where multipliers tell, behind it where logic or memory do.
+    RangeError
+        If the clock cannot be made.
+    TimingMissed
+        If no placement holds at the clock; its report is written.
+    BuildError
+        If a tool is missing, fails, hangs, or reports another clock than the one asked for; the message names its log.
+    """
+    options = options if options is not None else BuildOptions()
+    if not options.seeds:
+        raise RangeError("no seed was given; a placement needs one")
+    design = fit(net, board, options.clock, options.multipliers)
+    folder = Path(folder)
+    work = folder / WORK
+    _make_folder(work)
+    # What an earlier build left is no result of this one.
+    for name in (REPORT, *(f"{folder.name}{packed}" for _, packed in PRODUCTS.values())):
+        (folder / name).unlink(missing_ok=True)
+    net.save(folder / NETWORK)
+    progress = Progress(f"{folder.name} for {board.name}", quiet=options.quiet)
+    try:
+        return _build(design, folder, options, chip, progress)
+    finally:
+        progress.end()
+
+
+def _build(
+    design: Design, folder: Path, options: BuildOptions, chip: Callable[[Design], Any], progress: Progress
+) -> BuildResult:
+    board, work = design.board, folder / WORK
+    progress.step("elaborating")
+    commands = write_project(design, chip(design), work)
+    run, cells = synthesize(commands["yosys"], work, progress)
+    if design.board.fpga.family == "ecp5":
+        packed = pack_netlist(work / f"{TOP}.json")
+        if packed.registers:
+            cells["TRELLIS_FF"] -= packed.registers
+    estimate = count_resources(cells, board.fpga)
+    result = BuildResult(
+        board=board.name,
+        device=board.device,
+        package=board.package,
+        speed=board.speed,
+        name=folder.name,
+        network=design.net.hash,
+        widths=tuple(design.net.widths),
+        lanes=design.plan.lanes,
+        multipliers=design.plan.multipliers,
+        interval=design.plan.interval,
+        gateware=gateware_revision(),
+        oscillator=float(board.clock),
+        clock_wanted=float(design.wanted),
+        clock=design.clock,
+        pll=None if design.pll is None else asdict(design.pll),
+        baud=board.baud,
+        options={"synthesis": " ".join(synthesis_options(board)), "after_read": "; ".join(commands_after_read(board))},
+        synthesis=run,
+        synthesized=cells,
+        estimate=estimate,
+        hashes={"design": _hash(work / f"{TOP}.il")},
+        versions=_versions(),
+    )
+    short = [name for name in RESOURCES if estimate[name].used > estimate[name].available]
+    if short:
+        result = replace(result, failure=_too_large(design, result, short))
+        write_json(folder / REPORT, result.document())
+        raise CapacityError(result.failure)
+    if not options.synth_only:
+        result = _place(design, result, commands, folder, options, progress)
+    write_json(folder / REPORT, result.document())
+    if result.failure:
+        raise TimingMissed(result)
+    return result
+
+
+def _place(
+    design: Design,
+    result: BuildResult,
+    commands: dict[str, list[str]],
+    folder: Path,
+    options: BuildOptions,
+    progress: Progress,
+) -> BuildResult:
+    """Try the seeds, and pack the fastest placement if it holds."""
+    work = folder / WORK
+    router = next(name for name in commands if name.startswith("nextpnr"))
+    for seed in options.seeds:
+        placement = place(design, router, commands[router], seed, result.estimate, work, progress)
+        result = replace(result, placements=(*result.placements, placement))
+    best = result.best_placement
+    assert best is not None
+    if not best.met:
+        return replace(result, failure=_missed(result, best, work))
+    packer = next(name for name in commands if "pack" in name)
+    run, bitstream = pack(design, packer, commands[packer], best.seed, folder.name, work, progress)
+    shutil.move(work / bitstream, folder / bitstream)
+    return replace(
+        result,
+        best=best.seed,
+        packing=run,
+        bitstream=bitstream,
+        hashes={**result.hashes, "bitstream": _hash(folder / bitstream)},
+    )
+
+
+# -- messages --------------------------------------------------------------------------------------------------------
+
+
+def _too_large(design: Design, result: BuildResult, short: Sequence[Resource]) -> str:
+    needs = ", ".join(
+        f"{result.estimate[name].used} of {result.estimate[name].available} {name.replace('_', ' ')}" for name in short
+    )
+    net = "-".join(map(str, design.net.widths))
+    return (
+        f"network {net} with lanes {'/'.join(map(str, design.plan.lanes))} needs {needs} of board {design.board.name}; "
+        "fewer lanes (--multipliers), a smaller max_batch or a larger board would do"
+    )
+
+
+def _missed(result: BuildResult, best: Placement, work: Path) -> str:
+    asked, reached = best.clock.asked / 1e6, best.clock.reached / 1e6
+    tried = (
+        f"the best of {len(result.placements)} placements, seed {best.seed}," if len(result.placements) > 1 else "it"
+    )
+    path = f"; its slowest path: {best.critical_path}" if best.critical_path is not None else ""
+    return (
+        f"board {result.board} does not reach {asked:g} MHz: {tried} reaches {reached:.2f} MHz{path}; ask for less "
+        f"with --clock or try more placements with --seeds; its log is {work / best.log}"
+    )
+
+
+# -- small things ----------------------------------------------------------------------------------------------------
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": python_platform.python_version()}
+    for name in ("amaranth", "amaranth-boards", "dyadprop"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a user's board may do without amaranth-boards
+            continue
+    return found
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RangeError(f"directory {path} cannot be made: {error.strerror}") from error

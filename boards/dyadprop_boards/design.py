@@ -1,0 +1,89 @@
+"""What is built for a board: a network with its lanes, at a clock that the board can make."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dyadprop.baud import bit_period
+from dyadprop.errors import CapacityError
+from dyadprop.network import Network
+from dyadprop.plan import Plan, plan_network
+from dyadprop_boards.identity import identity
+from dyadprop_boards.pll import Pll, find_pll
+from dyadprop_boards.revision import gateware_revision
+from dyadprop_boards.table import Board
+from dyadprop_hw.chip import Chip
+
+LUTS_A_PRODUCT = 1000
+"""Logic of a multiplier, with what goes with it, where an FPGA has none."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is built, and for what.
+
+    Attributes
+    ----------
+    net : Network
+    plan : Plan
+    board : Board
+    wanted : int
+        Hz asked for.
+    pll : Pll or None
+    """
+
+    net: Network
+    plan: Plan
+    board: Board
+    wanted: int
+    pll: Pll | None
+
+    @property
+    def clock(self) -> float:
+        """Hz, exactly."""
+        return float(self.board.clock if self.pll is None else self.pll.frequency)
+
+
+def fit(net: Network, board: Board, clock: int | None = None, multipliers: int | None = None) -> Design:
+    """Give a network its lanes, and the board its clock.
+
+    Parameters
+    ----------
+    net : Network
+    board : Board
+    clock : int, optional
+        Hz; the board's where not given.
+    multipliers : int, optional
+        Under which lanes are shared out; the board's where not given.
+
+    Raises
+    ------
+    CapacityError
+        If the board has too few multipliers.
+    RangeError
+        If no PLL makes that clock, or its UART cannot have the board's rate.
+    """
+    wanted = board.design_clock if clock is None else clock
+    pll = find_pll(board.fpga.family, board.speed, board.clock, wanted)
+    budget = multiplier_budget(board) if multipliers is None else multipliers
+    try:
+        plan = plan_network(net, budget)
+    except CapacityError as error:
+        raise CapacityError(
+            f"{error}: board {board.name} has {board.fpga.multipliers} multipliers ({board.device}); give layers fewer "
+            "lanes or the network fewer layers, or take a larger board"
+        ) from error
+    design = Design(net, plan, board, wanted, pll)
+    bit_period(design.clock, board.baud)
+    return design
+
+
+def multiplier_budget(board: Board) -> int:
+    """Give the multipliers that a plan for a board may have; where there are none, they are built out of LUTs."""
+    return board.fpga.multipliers or board.fpga.luts // LUTS_A_PRODUCT
+
+
+def make_chip(design: Design) -> Any:
+    """Make the chip of a design."""
+    board = design.board
+    document = identity(design.plan, board, gateware_revision(), clock=design.clock)
+    return Chip(design.plan, document, design.clock, board.baud)

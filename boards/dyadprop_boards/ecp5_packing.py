@@ -1,0 +1,208 @@
+"""Move registers of an ECP5 netlist into the hard blocks beside them, which yosys does not do."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_RANKS = ("A", "B")
+_WIDTH = {"A": 18, "B": 18, "P": 36}
+
+
+@dataclass
+class Packed:
+    """What was moved.
+
+    Attributes
+    ----------
+    memories : int
+        Read ports of block RAMs that got their output register.
+    operands, products : int
+        Ranks of registers that went into multipliers: in front of them; inside and behind.
+    registers : int
+        Flip-flops that the netlist lost.
+    """
+
+    memories: int = 0
+    operands: int = 0
+    products: int = 0
+    registers: int = 0
+
+
+class _Netlist:
+    """One module of a yosys netlist, with the sinks and the register behind each wire."""
+
+    def __init__(self, module: dict[str, Any]) -> None:
+        self.cells: dict[str, Any] = module["cells"]
+        self.sinks: defaultdict[Any, set[str]] = defaultdict(set)
+        self.register_of: dict[Any, str] = {}  # by the wire that it drives
+        for name, port in module["ports"].items():
+            if port["direction"] == "output":
+                for bit in port["bits"]:
+                    self.sinks[bit].add(f"port {name}")
+        for name, cell in self.cells.items():
+            for port, bits in cell["connections"].items():
+                if cell["port_directions"][port] == "input":
+                    for bit in bits:
+                        self.sinks[bit].add(name)
+            if _is_plain(cell):
+                self.register_of[cell["connections"]["Q"][0]] = name
+
+    def register_behind(self, bit: Any, clock: Any) -> str | None:
+        """Name the plain register that alone takes a wire."""
+        if len(self.sinks[bit]) != 1:
+            return None
+        (name,) = self.sinks[bit]
+        cell = self.cells.get(name)
+        if cell is None or not _is_plain(cell) or cell["connections"]["DI"] != [bit] or not _clocked(cell, clock):
+            return None
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a register."""
+        cell = self.cells.pop(name)
+        for bit in (*cell["connections"]["DI"], *cell["connections"]["CLK"]):
+            self.sinks[bit].discard(name)
+        self.register_of.pop(cell["connections"]["Q"][0])
+
+
+def pack_registers(design: dict[str, Any]) -> Packed:
+    """Pack the registers of a flat netlist in place.
+
+    Parameters
+    ----------
+    design : dict
+        What yosys writes as JSON after ``synth_ecp5``.
+
+    Returns
+    -------
+    Packed
+
+    Notes
+    -----
+    A register is moved only if it has neither enable nor reset, and if only the block sees the wire between them.
+    So each cycle every other wire of the design carries the same value as before; the first value after power-on of a
+    register that moves is not defined, which the gateware's data registers are anyway.
+    """
+    tops = [module for module in design["modules"].values() if int(module.get("attributes", {}).get("top", "0"), 2)]
+    packed = Packed()
+    if not tops:
+        return packed
+    netlist = _Netlist(tops[0])
+    before = sum(_is_plain(cell) for cell in netlist.cells.values())
+    for cell in list(netlist.cells.values()):
+        if cell["type"] == "DP16KD":
+            packed.memories += _pack_memory(netlist, cell)
+    for name, cell in list(netlist.cells.items()):
+        if cell["type"] == "MULT18X18D":
+            _pack_multiplier(netlist, name, cell, packed)
+    packed.registers = before - sum(_is_plain(cell) for cell in netlist.cells.values())
+    return packed
+
+
+def pack_netlist(path: Path) -> Packed:
+    """Pack the registers of a netlist in a file (`pack_registers`)."""
+    design = json.loads(path.read_text())
+    packed = pack_registers(design)
+    path.write_text(json.dumps(design))
+    return packed
+
+
+def _pack_memory(netlist: _Netlist, cell: dict[str, Any]) -> int:
+    connections, parameters = cell["connections"], cell["parameters"]
+    wide = int(parameters["DATA_WIDTH_B"], 2) == 36  # then both halves are the one read port
+    moved = 0
+    for sides in (("A", "B"),) if wide else (("A",), ("B",)):
+        outputs = [f"DO{side}{bit}" for side in sides for bit in range(18)]
+        if _pack_outputs(netlist, cell, outputs, connections[f"CLK{sides[-1]}"]):
+            for side in sides:
+                parameters[f"REGMODE_{side}"] = "OUTREG"
+                connections[f"OCE{side}"] = ["1"]
+            moved += 1
+    return moved
+
+
+def _pack_multiplier(netlist: _Netlist, name: str, cell: dict[str, Any], packed: Packed) -> None:
+    connections, parameters = cell["connections"], cell["parameters"]
+    clock: Any = None
+    for port in _RANKS:
+        wires = [connections[f"{port}{bit}"][0] for bit in range(_WIDTH[port])]
+        found = [netlist.register_of.get(wire) for wire in wires if isinstance(wire, int)]
+        if not found or None in found:
+            continue
+        registers = {register: netlist.cells[register] for register in found if register is not None}
+        clocks = {tuple(register["connections"]["CLK"]) for register in registers.values()}
+        if len(clocks) != 1 or (clock is not None and list(*clocks) != clock):
+            continue
+        clock = list(*clocks)
+        source = {cell["connections"]["Q"][0]: cell["connections"]["DI"][0] for cell in registers.values()}
+        for bit in range(_WIDTH[port]):
+            wire = connections[f"{port}{bit}"][0]
+            if wire in source:
+                connections[f"{port}{bit}"] = [source[wire]]
+                netlist.sinks[source[wire]].add(name)
+        for wire in source:
+            netlist.sinks[wire].discard(name)
+        for register_name, register in registers.items():
+            if not netlist.sinks[register["connections"]["Q"][0]]:
+                netlist.drop(register_name)
+        _use_rank(parameters, f"INPUT{port}")
+        packed.operands += 1
+    products = [f"P{bit}" for bit in range(_WIDTH["P"])]
+    for rank in ("OUTPUT", "PIPELINE"):
+        if clock is None:
+            first = next(
+                (
+                    netlist.register_behind(bit, None)
+                    for p in products
+                    for bit in connections.get(p, [])
+                    if netlist.sinks[bit]
+                ),
+                None,
+            )
+            clock = netlist.cells[first]["connections"]["CLK"] if first else None
+        if clock is None or not _pack_outputs(netlist, cell, products, clock):
+            break
+        _use_rank(parameters, rank)
+        packed.products += 1
+    if parameters:
+        connections |= {"CLK0": clock, "CE0": ["1"], "RST0": ["0"]}
+        cell["port_directions"] |= {"CLK0": "input", "CE0": "input", "RST0": "input"}
+
+
+def _pack_outputs(netlist: _Netlist, cell: dict[str, Any], ports: list[str], clock: list[Any]) -> bool:
+    """Move the registers behind all outputs of a block into it, or none."""
+    connections = cell["connections"]
+    used = [port for port in ports for bit in connections.get(port, []) if isinstance(bit, int) and netlist.sinks[bit]]
+    registers = [netlist.register_behind(connections[port][0], clock) for port in used]
+    if not used or None in registers:
+        return False
+    for port, register in zip(used, registers, strict=True):
+        assert register is not None
+        wire = netlist.cells[register]["connections"]["Q"][0]
+        netlist.drop(register)
+        connections[port] = [wire]
+    return True
+
+
+def _use_rank(parameters: dict[str, Any], rank: str) -> None:
+    parameters |= {f"REG_{rank}_CLK": "CLK0", f"REG_{rank}_CE": "CE0", f"REG_{rank}_RST": "RST0"}
+
+
+def _is_plain(cell: dict[str, Any]) -> bool:
+    """Whether a cell is a register without enable and reset, on a rising edge."""
+    if cell["type"] != "TRELLIS_FF":
+        return False
+    parameters, connections = cell["parameters"], cell["connections"]
+    return (
+        parameters["CEMUX"].strip() == "1"
+        and parameters["CLKMUX"] == "CLK"
+        and connections.get("LSR", ["0"]) == ["0"]
+        and isinstance(connections["Q"][0], int)
+        and isinstance(connections["DI"][0], int)
+    )
+
+
+def _clocked(cell: dict[str, Any], clock: Any) -> bool:
+    return clock is None or cell["connections"]["CLK"] == clock

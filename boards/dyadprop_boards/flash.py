@@ -1,0 +1,251 @@
+"""Loading a bitstream onto a board, and the proof that it runs there."""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dyadprop.connection import RATES, Connection, connect, find_boards
+from dyadprop.errors import DeviceLost, DeviceTimeout, DyadpropError, RangeError
+from dyadprop.link import SessionLost
+from dyadprop.messages import Flight
+from dyadprop.protocol import REGISTER_BYTES, Answer, Command, Register
+from dyadprop_boards.build import REPORT
+from dyadprop_boards.table import Board
+from dyadprop_boards.tools import LOADER, failure, run_tool
+
+LOG = "flash.log"
+LIBRARIES = "on Debian: apt-get install libusb-1.0-0 libftdi1-2"
+PASSED, RUNNING, NOT_BUILT_IN = 1, 2, 0
+"""Values of the register SELF_TEST; any other says what failed."""
+
+
+class WrongDevice(DyadpropError):
+    """What is at the other end of a cable, or answers there, is not what the bitstream was made for."""
+
+
+@dataclass(frozen=True)
+class Bitstream:
+    """A bitstream and what its build said of it.
+
+    Attributes
+    ----------
+    path : path
+    board, network, gateware : str
+    lanes : tuple of int
+    """
+
+    path: Path
+    board: str
+    network: str
+    gateware: str
+    lanes: tuple[int, ...]
+
+
+def find_bitstream(board: Board, path: str | None, out: str) -> Bitstream:
+    """Give a bitstream, and check that it is the one that its report tells of.
+
+    Parameters
+    ----------
+    board : Board
+    path : str or None
+        None: the only one that was built for the board.
+    out : str
+        Folder of builds.
+
+    Raises
+    ------
+    RangeError
+        If there is none or more than one, its report is not beside it, or tells of another board or bitstream.
+    """
+    if path is None:
+        built = sorted(report for report in (Path(out) / board.name).glob(f"*/{REPORT}") if _bitstream_of(report))
+        if len(built) != 1:
+            names = ", ".join(report.parent.name for report in built) or "none"
+            raise RangeError(
+                f"bitstreams for board {board.name} in {out} are: {names}; name the one to load, or build one: "
+                f"dyadprop build --board {board.name} NET.TOML"
+            )
+        chosen = built[0].parent / _bitstream_of(built[0])
+    else:
+        chosen = Path(path)
+    report = _read_report(chosen.parent / REPORT)
+    try:
+        content = chosen.read_bytes()
+    except OSError as error:
+        raise RangeError(f"bitstream {chosen} cannot be read: {error.strerror}") from error
+    if report.get("board") != board.name:
+        raise RangeError(
+            f"bitstream {chosen} was built for board {report.get('board')!r}; --board names {board.name!r}"
+        )
+    hashes = report.get("hashes")
+    if not isinstance(hashes, dict) or hashes.get("bitstream") != hashlib.sha256(content).hexdigest():
+        raise RangeError(f"bitstream {chosen} is not the one that {chosen.parent / REPORT} tells of; build it again")
+    return Bitstream(
+        chosen, board.name, str(report["network"]), str(report["gateware"]), tuple(int(n) for n in report["lanes"])
+    )
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text())
+    except OSError as error:
+        raise RangeError(f"report {path} of the bitstream cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RangeError(f"report {path} of the bitstream cannot be read: {error}") from error
+    if not isinstance(report, dict) or not {"network", "gateware", "lanes"} <= report.keys():
+        raise RangeError(f"report {path} of the bitstream is no report of a build")
+    return report
+
+
+def _bitstream_of(report: Path) -> str:
+    try:
+        return str(_read_report(report).get("bitstream", ""))
+    except RangeError:
+        return ""
+
+
+def detect_command(board: Board) -> list[str]:
+    """Give openFPGALoader's arguments that ask the FPGA what it is."""
+    return [*board.cable, "--detect"]
+
+
+def load_command(board: Board, bitstream: Path, *, permanent: bool) -> list[str]:
+    """Give openFPGALoader's arguments that load a bitstream, into the FPGA or into the flash that it starts from."""
+    # An iCE40 behind an SPI cable has nothing else than its flash.
+    target = ["--write-flash"] if permanent else []
+    return [*board.cable, *target, str(bitstream)]
+
+
+def check_device(board: Board, log: Path) -> int | None:
+    """Ask the FPGA at the cable what it is.
+
+    Returns
+    -------
+    int or None
+        Its id; None where it cannot be asked.
+
+    Raises
+    ------
+    WrongDevice
+        If it is another one.
+    BuildError
+        If openFPGALoader is missing, fails, or finds nothing.
+    """
+    wanted = board.fpga.idcode
+    if wanted is None or not board.jtag:
+        return None
+    _load(detect_command(board), log)
+    found = read_idcodes(log.read_text(errors="replace"))
+    if not found:
+        raise WrongDevice(f"no FPGA answered at the cable of board {board.name}; see {log}")
+    if wanted not in found:
+        listed = ", ".join(f"0x{code:08x}" for code in found)
+        raise WrongDevice(
+            f"device at the cable of board {board.name} has id {listed}; a {board.device} has 0x{wanted:08x}; nothing "
+            "was loaded"
+        )
+    return wanted
+
+
+def read_idcodes(text: str) -> list[int]:
+    """Read the ids that openFPGALoader's ``--detect`` tells of."""
+    return [int(code, 16) for code in re.findall(r"(?m)^\s*idcode\s+(?:0x)?([0-9a-fA-F]{1,8})\s*$", text)]
+
+
+def load(board: Board, bitstream: Path, log: Path, *, permanent: bool) -> None:
+    """Load a bitstream.
+
+    Raises
+    ------
+    BuildError
+        If openFPGALoader is missing or fails; the message names its log.
+    """
+    _load(load_command(board, bitstream, permanent=permanent), log)
+
+
+def _load(arguments: Sequence[str], log: Path) -> None:
+    status, _ = run_tool(LOADER, arguments, log.parent, log)
+    if status:
+        error = failure(LOADER, status, log)
+        if "shared libraries" in log.read_text(errors="replace"):
+            raise type(error)(f"{error}; {LIBRARIES}")
+        raise error
+
+
+def identify(bitstream: Bitstream, address: str | None, seconds: float) -> tuple[str, int]:
+    """Ask the board who it is until it answers, and wait for its self-test.
+
+    Parameters
+    ----------
+    bitstream : Bitstream
+    address : str or None
+        Serial port; None: all USB adapters are looked at.
+    seconds : float
+        To give up after.
+
+    Returns
+    -------
+    tuple of str and int
+        Where it answered, and what the self-test says (`PASSED`, `NOT_BUILT_IN` or what failed).
+
+    Raises
+    ------
+    DeviceLost, DeviceTimeout
+        If nothing answers.
+    WrongDevice
+        If what answers was built of something else.
+    """
+    end = time.monotonic() + seconds
+    connection = _connect(bitstream, address, seconds)
+    try:
+        who = connection.identity
+        told = (who.board, who.network, who.gateware, who.lanes)
+        wanted = (bitstream.board, bitstream.network, bitstream.gateware, bitstream.lanes)
+        if told != wanted:
+            raise WrongDevice(
+                f"device on {connection.address} says that it is board {who.board!r} with network {who.network}, "
+                f"gateware {who.gateware}, lanes {who.lanes}; the bitstream is of {wanted}"
+            )
+        while True:
+            verdict = read_self_test(connection, seconds)
+            if verdict != RUNNING:
+                return connection.address, verdict
+            if time.monotonic() > end:
+                raise DeviceTimeout(f"self-test of the device on {connection.address} did not end within {seconds:g} s")
+            time.sleep(0.05)
+    except SessionLost as error:
+        raise DeviceLost(f"device on {connection.address} was lost: {error}") from error
+    finally:
+        connection.link.port.close()
+
+
+def _connect(bitstream: Bitstream, address: str | None, seconds: float) -> Connection:
+    if address is not None:
+        return connect(address, RATES, timeout=seconds, seconds=seconds)
+    end = time.monotonic() + seconds
+    while True:  # the adapter that loads a board is often its serial port too, and comes back a while later
+        seen = find_boards()
+        for candidate in seen:
+            if candidate.identity is not None and candidate.identity.network == bitstream.network:
+                return connect(candidate.address, RATES, timeout=seconds, seconds=seconds)
+        if time.monotonic() > end:
+            listing = "; ".join(candidate.describe() for candidate in seen) or "there is no USB serial adapter"
+            raise DeviceLost(f"no board with network {bitstream.network} answered within {seconds:g} s: {listing}")
+        time.sleep(0.2)
+
+
+def read_self_test(connection: Connection, seconds: float) -> int:
+    """Read the register SELF_TEST."""
+    flight = Flight()
+    flight.say(Command.REGISTERS)
+    answer = flight.expect(Answer.REGISTERS, REGISTER_BYTES * len(Register))
+    if not connection.link.talk(flight.commands, flight, seconds):
+        raise DeviceTimeout(f"device on {connection.address} did not tell its registers within {seconds:g} s")
+    return int(np.frombuffer(answer.data, dtype="<u4")[Register.SELF_TEST])

@@ -1,0 +1,222 @@
+"""What a build found, as data: reports are written from it."""
+
+import statistics
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Used:
+    """How much of a resource a design takes, and how much there is."""
+
+    used: int
+    available: int
+
+
+@dataclass(frozen=True)
+class ClockTiming:
+    """A clock, as place and route reports it.
+
+    Attributes
+    ----------
+    name : str
+        Of its net.
+    asked, reached : float
+        Hz; what place and route worked towards, and the highest at which each of its paths still holds.
+    """
+
+    name: str
+    asked: float
+    reached: float
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A part of a path.
+
+    Attributes
+    ----------
+    kind : str
+        ``clk-to-q``, ``routing``, ``logic`` or ``setup``.
+    nanoseconds : float
+    source, sink : str
+        Cell and port.
+    net : str
+        Empty within a cell.
+    """
+
+    kind: str
+    nanoseconds: float
+    source: str
+    sink: str
+    net: str
+
+
+@dataclass(frozen=True)
+class Path:
+    """The slowest path of a clock."""
+
+    clock: str
+    hops: tuple[Hop, ...]
+
+    @property
+    def nanoseconds(self) -> float:
+        """Of the whole path."""
+        return sum(hop.nanoseconds for hop in self.hops)
+
+    def __str__(self) -> str:
+        """Say where it begins and ends, and how much of it is wire."""
+        wires = sum(hop.nanoseconds for hop in self.hops if hop.kind == "routing")
+        return (
+            f"{self.nanoseconds:.2f} ns from {self.hops[0].source} to {self.hops[-1].sink}, {wires:.2f} ns of it wires"
+        )
+
+
+@dataclass(frozen=True)
+class ToolRun:
+    """A tool's part in a build (`dyadprop_boards.steps.Done`)."""
+
+    tool: str
+    version: str
+    seconds: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One placement and what it reached.
+
+    Attributes
+    ----------
+    seed : int
+    clock : ClockTiming
+        Of the design.
+    met : bool
+        Whether it holds at the clock asked for.
+    resources : dict of str to Used
+        ``luts``, ``flip_flops``, ``multipliers``, ``block_rams``.
+    cells : dict of str to Used
+        By the names of place and route.
+    critical_path : Path or None
+    run : ToolRun
+    log : str
+        File's name.
+    """
+
+    seed: int
+    clock: ClockTiming
+    met: bool
+    resources: dict[str, Used]
+    cells: dict[str, Used]
+    critical_path: Path | None
+    run: ToolRun
+    log: str
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A build.
+
+    Attributes
+    ----------
+    board, device, package, speed : str
+    name : str
+        Of the network's file.
+    network : str
+        Hash.
+    widths, lanes : tuple of int
+    multipliers, interval : int
+        Of the plan: multipliers, and cycles a sample.
+    gateware : str
+        Revision.
+    oscillator, clock_wanted, clock : float
+        Hz: at the pin; asked for by the user; made by the PLL, which place and route must reach.
+    pll : dict or None
+        Its divisors; None: the oscillator is the clock.
+    baud : int
+        At power-on.
+    options : dict
+        Tools' options that the build chose.
+    synthesis : ToolRun
+    synthesized : dict of str to int
+        Cells by their type.
+    estimate : dict of str to Used
+        Resources after synthesis.
+    placements : tuple of Placement
+        In the order of seeds; empty where only synthesis was asked for.
+    best : int or None
+        Seed whose placement is packed.
+    packing : ToolRun or None
+    bitstream : str
+        File's name; empty where there is none.
+    hashes : dict of str to str
+        SHA-256 of the design (RTLIL) and of the bitstream.
+    versions : dict of str to str
+        Python, Amaranth, amaranth-boards, dyadprop.
+    failure : str
+        Why there is no bitstream; empty: there is one, or only synthesis was asked for.
+    """
+
+    board: str
+    device: str
+    package: str
+    speed: str
+    name: str
+    network: str
+    widths: tuple[int, ...]
+    lanes: tuple[int, ...]
+    multipliers: int
+    interval: int
+    gateware: str
+    oscillator: float
+    clock_wanted: float
+    clock: float
+    pll: dict[str, Any] | None
+    baud: int
+    options: dict[str, str]
+    synthesis: ToolRun
+    synthesized: dict[str, int]
+    estimate: dict[str, Used]
+    placements: tuple[Placement, ...] = ()
+    best: int | None = None
+    packing: ToolRun | None = None
+    bitstream: str = ""
+    hashes: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it did what was asked for."""
+        return not self.failure
+
+    @property
+    def best_placement(self) -> Placement | None:
+        """The placement that is packed, or the fastest where none is."""
+        if not self.placements:
+            return None
+        return max(self.placements, key=lambda placement: placement.clock.reached)
+
+    @property
+    def minimum(self) -> float | None:
+        """Slowest of the placements, Hz."""
+        return min((p.clock.reached for p in self.placements), default=None)
+
+    @property
+    def median(self) -> float | None:
+        """Median of the placements, Hz."""
+        return statistics.median(p.clock.reached for p in self.placements) if self.placements else None
+
+    def document(self) -> dict[str, Any]:
+        """Give all of it for JSON."""
+        best = self.best_placement
+        return {
+            **asdict(self),
+            "passed": self.passed,
+            "reached": {
+                "best": best.clock.reached if best else None,
+                "best_seed": best.seed if best else None,
+                "minimum": self.minimum,
+                "median": self.median,
+            },
+        }

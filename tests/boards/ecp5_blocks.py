@@ -1,0 +1,103 @@
+"""Models of ECP5's hard blocks for simulation, as far as the gateware uses them: yosys has none."""
+
+
+def _list(*names: str) -> str:
+    return ", ".join(names)
+
+
+def _bits(name: str, count: int) -> list[str]:
+    return [f"{name}{bit}" for bit in range(count)]
+
+
+def _vector(name: str, count: int) -> str:
+    return "{" + ", ".join(reversed(_bits(name, count))) + "}"
+
+
+def block_models() -> str:
+    """Give Verilog of MULT18X18D (signed, up to three ranks of registers) and DP16KD (18 and 36 bits wide)."""
+    inputs = [*_bits("A", 18), *_bits("B", 18), *_bits("C", 18)]
+    controls = [f"{name}{k}" for name in ("CLK", "CE", "RST") for k in range(4)]
+    ranks = ["INPUTA", "INPUTB", "PIPELINE", "OUTPUT"]
+    parameters = [f'parameter REG_{rank}_{kind} = "NONE"' for rank in ranks for kind in ("CLK", "CE", "RST")]
+    multiplier = f"""
+module MULT18X18D #({_list(*parameters)}) (
+    input {_list(*inputs, *controls, "SIGNEDA", "SIGNEDB", "SOURCEA", "SOURCEB")},
+    output {_list(*_bits("P", 36))});
+    reg signed [17:0] a_q, b_q;
+    reg signed [35:0] middle_q, out_q;
+    wire signed [17:0] a = REG_INPUTA_CLK == "CLK0" ? a_q : {_vector("A", 18)};
+    wire signed [17:0] b = REG_INPUTB_CLK == "CLK0" ? b_q : {_vector("B", 18)};
+    wire signed [35:0] product = a * b;
+    wire signed [35:0] middle = REG_PIPELINE_CLK == "CLK0" ? middle_q : product;
+    assign {_vector("P", 36)} = REG_OUTPUT_CLK == "CLK0" ? out_q : middle;
+    always @(posedge CLK0) begin
+        a_q <= {_vector("A", 18)};
+        b_q <= {_vector("B", 18)};
+        middle_q <= product;
+        out_q <= middle;
+    end
+endmodule
+"""
+    ports = [
+        name
+        for side in "AB"
+        for name in (
+            *_bits(f"AD{side}", 14),
+            *_bits(f"DI{side}", 18),
+            *_bits(f"CS{side}", 3),
+            *(f"{control}{side}" for control in ("CE", "OCE", "CLK", "WE", "RST")),
+        )
+    ]
+    init = [f"parameter [319:0] INITVAL_{k:02X} = 320'b0" for k in range(64)]
+    modes = [
+        *(f"parameter {name}_{side} = {value}" for side in "AB" for name, value in (
+            ("DATA_WIDTH", "18"), ("REGMODE", '"NOREG"'), ("WRITEMODE", '"NORMAL"'), ("CSDECODE", '"0b000"'),
+        )),
+        'parameter CLKAMUX = "CLKA"', 'parameter CLKBMUX = "CLKB"', 'parameter GSR = "DISABLED"',
+        'parameter RESETMODE = "SYNC"', 'parameter ASYNC_RESET_RELEASE = "SYNC"',
+    ]  # fmt: skip
+    fill = "\n".join(
+        f"        for (k = 0; k < 16; k = k + 1) words[{16 * n} + k] = INITVAL_{n:02X}[20 * k +: 18];"
+        for n in range(64)
+    )
+    memory = f"""
+module DP16KD #({_list(*modes, *init)}) (
+    input {_list(*ports)},
+    output {_list(*_bits("DOA", 18), *_bits("DOB", 18))});
+    reg [17:0] words [0:1023];
+    integer k;
+    initial begin
+{fill}
+    end
+    wire [13:0] ada = {_vector("ADA", 14)}, adb = {_vector("ADB", 14)};
+    wire [17:0] dia = {_vector("DIA", 18)}, dib = {_vector("DIB", 18)};
+    reg [17:0] a, b, a_q, b_q;
+    generate if (DATA_WIDTH_B == 36) begin
+        // Port A writes, port B reads; all four bytes or none.
+        always @(posedge CLKA) if (CEA & WEA & ada[0]) begin
+            words[{{ada[13:5], 1'b0}}] <= dia;
+            words[{{ada[13:5], 1'b1}}] <= dib;
+        end
+        always @(posedge CLKB) if (CEB) begin
+            a <= words[{{adb[13:5], 1'b0}}];
+            b <= words[{{adb[13:5], 1'b1}}];
+        end
+    end else begin
+        always @(posedge CLKA) if (CEA) begin
+            if (WEA & ada[0]) words[ada[13:4]] <= dia;
+            else a <= words[ada[13:4]];
+        end
+        always @(posedge CLKB) if (CEB) begin
+            if (WEB & adb[0]) words[adb[13:4]] <= dib;
+            else b <= words[adb[13:4]];
+        end
+    end endgenerate
+    always @(posedge CLKB) begin
+        if (OCEA) a_q <= a;
+        if (OCEB) b_q <= b;
+    end
+    assign {_vector("DOA", 18)} = REGMODE_A == "OUTREG" ? a_q : a;
+    assign {_vector("DOB", 18)} = REGMODE_B == "OUTREG" ? b_q : b;
+endmodule
+"""
+    return multiplier + memory

@@ -1,0 +1,95 @@
+# amaranth: UnusedElaboratable=no
+"""Each board with the real chip and the real tools: minutes a board, so only `make boards` runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dyadprop as dp
+from dyadprop_boards.build import WORK, BuildOptions, build
+from dyadprop_boards.fpgas import RESOURCES, Resource
+from dyadprop_boards.table import BOARDS, Board, find_board
+from tests.boards.small_chip import SmallChip
+
+pytestmark = [pytest.mark.boards, pytest.mark.timeout(3600)]
+
+OUT = Path("build/boards")
+NET = dp.Network(2, [dp.Dense(2, "relu"), dp.Dense(1)])
+SMALLEST = dp.Network(2, [dp.Dense(1)], max_batch=4)
+
+# One of each family is placed, routed and packed, with the network that fits.
+BUILT = {"ulx3s-12f": NET, "tang-nano-9k": SMALLEST}
+TOO_SMALL = pytest.mark.xfail(raises=dp.CapacityError, reason="the link alone takes 3300 of the 5280 logic cells")
+
+
+def marked(board: Board) -> Any:
+    return pytest.param(board, id=board.name, marks=TOO_SMALL if board.device == "iCE40UP5K" else ())
+
+
+@pytest.mark.parametrize("board", [marked(board) for board in BOARDS if board.name not in BUILT])
+def test_synthesis(board: Board) -> None:
+    net = SMALLEST if board.fpga.family == "ice40" else NET
+    result = build(net, board, OUT / board.name / "smallest", BuildOptions(synth_only=True))
+    for name in RESOURCES:
+        assert result.estimate[name].used <= result.estimate[name].available
+    if board.fpga.multipliers:
+        assert result.estimate["multipliers"].used == result.multipliers
+    check_memories(OUT / board.name / "smallest")
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_bitstream(name: str) -> None:
+    board = find_board(name)
+    folder = OUT / name / "bitstream"
+    result = build(BUILT[name], board, folder)
+    (placement,) = result.placements
+    assert placement.met
+    assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
+    assert placement.resources["multipliers"].used == result.multipliers
+    assert (folder / result.bitstream).stat().st_size > 10_000
+    check_memories(folder)
+
+
+# What place and route calls a LUT, a register, a multiplier and a block RAM; an iCE40's cell is the first two.
+SITES: dict[str, dict[str, Resource]] = {
+    "ecp5": {
+        "TRELLIS_COMB": "luts",
+        "TRELLIS_FF": "flip_flops",
+        "MULT18X18D": "multipliers",
+        "DP16KD": "block_rams",
+    },
+    "ice40": {"ICESTORM_LC": "luts", "ICESTORM_DSP": "multipliers", "ICESTORM_RAM": "block_rams"},
+    "gowin": {"LUT4": "luts", "DFF": "flip_flops", "MULT18X18": "multipliers", "BSRAM": "block_rams"},
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["ulx3s-85f", "ecpix5-45", "icebreaker", "hx8k-breakout", "tang-nano-9k", "tang-primer-20k"]
+)
+def test_bitstream_of_a_stand_in(name: str) -> None:
+    board = find_board(name)
+    folder = OUT / name / "stand-in"
+    result = build(SMALLEST, board, folder, BuildOptions(), lambda design: SmallChip())
+    (placement,) = result.placements
+    assert placement.met
+    assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
+    assert placement.resources["block_rams"].used == 1
+    assert (folder / result.bitstream).stat().st_size > 10_000
+    # What the table says that there is, is what place and route has.
+    utilization = json.loads((folder / WORK / "seed-1.report.json").read_text())["utilization"]
+    compared = 0
+    for site, resource in SITES[board.fpga.family].items():
+        assert utilization.get(site, {"available": 0})["available"] == board.fpga.has(resource), site
+        compared += 1
+    assert compared >= 3
+
+
+def check_memories(folder: Path) -> None:
+    """Synthesis found the memories that are proved to have no collisions: their names are patterns in build.py."""
+    log = (folder / WORK / "synthesis.log").read_text(errors="replace")
+    assert re.findall(r"Selection .* did not match any \w+", log) == []

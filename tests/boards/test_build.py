@@ -1,0 +1,312 @@
+# amaranth: UnusedElaboratable=no
+"""From a network to a bitstream: with scripts in place of the tools for all that can go wrong, and once in earnest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+import dyadprop as dp
+from dyadprop.cli import main
+from dyadprop_boards import build as build_module
+from dyadprop_boards.build import BuildOptions, TimingMissed, build
+from dyadprop_boards.design import Design, fit
+from dyadprop_boards.project import make_platform
+from dyadprop_boards.table import find_board
+from tests.boards.small_chip import SmallChip
+
+ULX3S = find_board("ulx3s-12f")
+NET = dp.Network(2, [dp.Dense(2, "relu"), dp.Dense(1)])
+
+YOSYS = """
+echo Info: synthesis >> yosys.runs
+echo '{{"design": {{"num_cells_by_type": {cells}}}}}' > top.stat.json
+echo '{{"modules": {{}}}}' > top.json
+"""
+# Seed N reaches what the file beside it says for it.
+NEXTPNR = """
+while [ $# -gt 0 ]; do
+  case $1 in --seed) seed=$2;; --textcfg) out=$2;; --report) report=$2;; esac; shift
+done
+echo Info: placing; echo placement $seed > $out
+reached=$(sed -n ${{seed}}p {rates})
+echo '{{"critical_paths": [], "utilization": {{"TRELLIS_COMB": {{"used": 7, "available": 24288}}}}, "fmax": {fmax}}}' |
+  sed s/REACHED/$reached/ > $report
+if [ ${{reached%.*}} -lt 80 ]; then
+  echo "ERROR: Max frequency for clock 'clk': $reached MHz (FAIL at 80.00 MHz)"; exit 1
+fi
+"""
+ECPPACK = "while [ $# -gt 0 ]; do case $1 in --input) in=$2;; --bit) out=$2;; esac; shift; done; cat $in > $out"
+FMAX = '{"clk": {"achieved": REACHED, "constraint": 80.0}}'
+
+
+class Tools:
+    """Scripts in place of yosys, nextpnr and ecppack."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+        self.make()
+
+    def make(self, rates: tuple[float, ...] = (90.0,), cells: str = '{"LUT4": 5}', fmax: str = FMAX) -> None:
+        path = self.folder / "rates"
+        path.write_text("".join(f"{rate}\n" for rate in rates))
+        self.script("YOSYS", YOSYS.format(cells=cells))
+        self.script("NEXTPNR_ECP5", NEXTPNR.format(rates=path, fmax=fmax))
+        self.script("ECPPACK", ECPPACK)
+
+    def script(self, variable: str, text: str) -> None:
+        path = self.folder / variable.lower()
+        path.write_text(f'#!/bin/sh\nif [ "$1" = --version ]; then cksum $0; exit; fi\n{text}\n')
+        path.chmod(0o755)
+        self.monkeypatch.setenv(variable, str(path))
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    monkeypatch.setenv("DYADPROP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return Tools(tmp_path, monkeypatch)
+
+
+def small(design: Design) -> Any:
+    return SmallChip()
+
+
+def make(tools: Tools, **options: Any) -> Any:
+    return build(NET, ULX3S, tools.folder / "out" / "xor", BuildOptions(**options), small)
+
+
+def report(tools: Tools) -> Any:
+    return json.loads((tools.folder / "out" / "xor" / "report.json").read_text())
+
+
+def test_the_fastest_seed_is_packed(tools: Tools) -> None:
+    tools.make((90.5, 99.25, 81.0))
+    result = make(tools, seeds=(1, 2, 3))
+    folder = tools.folder / "out" / "xor"
+    assert (result.best, result.minimum, result.median) == (2, 81e6, 90.5e6)
+    assert (folder / "xor.bit").read_text() == "placement 2\n"
+    assert dp.Network.load(folder / "net.toml").hash == NET.hash
+    document = report(tools)
+    assert document["passed"] is True
+    assert document["reached"] == {"best": 99.25e6, "best_seed": 2, "minimum": 81e6, "median": 90.5e6}
+    assert document["clock"] == 80e6
+    assert document["pll"] == {"reference": 25000000, "input": 1, "feedback": 1, "inner": 32, "output": 10}
+    assert [entry["seed"] for entry in document["placements"]] == [1, 2, 3]
+    assert document["placements"][0]["resources"]["luts"] == {"used": 7, "available": 24288}
+    assert document["network"] == NET.hash
+    assert document["lanes"] == list(result.lanes)
+    assert {"design", "bitstream"} == document["hashes"].keys()
+
+
+def test_only_what_is_new_is_run(tools: Tools) -> None:
+    tools.make((90.5, 85.0))
+    assert not make(tools).synthesis.kept
+    result = make(tools, seeds=(1, 2))
+    assert result.synthesis.kept
+    assert [placement.run.kept for placement in result.placements] == [True, False]
+    assert result.packing.kept
+    assert (tools.folder / "out" / "xor" / "work" / "yosys.runs").read_text().count("\n") == 1
+    # Another clock is another design.
+    assert not make(tools, clock=75_000_000, synth_only=True).synthesis.kept
+
+
+def test_missed_timing_fails(tools: Tools) -> None:
+    tools.make((71.5, 79.5))
+    with pytest.raises(TimingMissed) as caught:
+        make(tools, seeds=(1, 2))
+    assert str(caught.value).startswith(
+        "board ulx3s-12f does not reach 80 MHz: the best of 2 placements, seed 2, reaches 79.50 MHz; ask for less with "
+        "--clock or try more placements with --seeds; its log is "
+    )
+    assert Path(str(caught.value).rpartition(" ")[2]).read_text().startswith("Info: placing\n")
+    assert not list((tools.folder / "out" / "xor").glob("*.bit"))
+    document = report(tools)
+    assert (document["passed"], document["best"], document["bitstream"]) == (False, None, "")
+    assert document["failure"] == str(caught.value)
+    assert document["reached"]["best"] == 79.5e6
+
+
+def test_one_placement_that_holds_is_enough(tools: Tools) -> None:
+    tools.make((71.5, 80.5))
+    result = make(tools, seeds=(1, 2))
+    assert (result.best, [placement.met for placement in result.placements]) == (2, [False, True])
+
+
+@pytest.mark.parametrize(
+    ("fmax", "message"),
+    [
+        ("{}", r"^place and route reports no clock, so nothing says that 80 MHz hold; see .*/seed-1\.log$"),
+        (
+            '{"clk": {"achieved": 200.0, "constraint": 12.0}}',
+            r"was placed for 12 MHz; asked for were 80 MHz; see .*log$",
+        ),
+        ('{"clk": {"achieved": 200.0}}', r"^timing and use are not in .*/seed-1\.report\.json: no 'constraint'$"),
+    ],
+)
+def test_a_report_that_says_nothing_of_the_clock(tools: Tools, fmax: str, message: str) -> None:
+    tools.make(fmax=fmax)
+    with pytest.raises(dp.BuildError, match=message):
+        make(tools)
+    assert not list((tools.folder / "out" / "xor").glob("*.bit"))
+
+
+def test_too_much_logic_is_refused_behind_synthesis(tools: Tools) -> None:
+    tools.make(cells='{"LUT4": 30000, "DP16KD": 60}')
+    message = (
+        r"^network 2-2-1 with lanes 2/1 needs 30000 of 24288 luts, 60 of 56 block rams of board ulx3s-12f; fewer lanes"
+    )
+    with pytest.raises(dp.CapacityError, match=message):
+        make(tools)
+    assert report(tools)["passed"] is False
+    assert not list((tools.folder / "out" / "xor" / "work").glob("seed*"))
+
+
+def test_synthesis_only(tools: Tools) -> None:
+    result = make(tools, synth_only=True)
+    assert (result.passed, result.placements, result.bitstream) == (True, (), "")
+    assert result.estimate["luts"].used == 5
+
+
+def test_too_few_multipliers_are_refused_at_once() -> None:
+    message = r"needs at least 14 multipliers; the budget is 8: board icebreaker has 8 multipliers \(iCE40UP5K\); give"
+    with pytest.raises(dp.CapacityError, match=message):
+        fit(dp.Network(4, [dp.Dense(4, "tanh")] * 3), find_board("icebreaker"))
+
+
+def test_clocks_are_refused_at_once() -> None:
+    with pytest.raises(dp.RangeError, match=r"^no PLL of ecp5 makes 900 MHz"):
+        fit(NET, ULX3S, clock=900_000_000)
+    with pytest.raises(dp.RangeError, match=r"^no seed was given"):
+        build(NET, ULX3S, "unused", BuildOptions(seeds=()))
+
+
+def test_a_clock_that_is_not_exact_is_told_as_it_is() -> None:
+    design = fit(NET, ULX3S, clock=83_000_000)
+    assert design.wanted == 83_000_000
+    assert design.clock == 82_812_500.0
+
+
+def test_a_board_without_multipliers_makes_them_of_logic() -> None:
+    assert fit(NET, find_board("hx8k-breakout")).plan.multipliers == 7
+
+
+def test_a_tool_that_fails_names_its_log(tools: Tools) -> None:
+    tools.script("NEXTPNR_ECP5", "echo Info: packing; echo ERROR: no cell of type X; exit 1")
+    with pytest.raises(dp.BuildError, match=r"^nextpnr-ecp5 failed: ERROR: no cell of type X; its log is .*/seed-1"):
+        make(tools)
+
+
+def test_a_netlist_that_contradicts_itself(tools: Tools) -> None:
+    conflict = "Warning: Driver-driver conflict for sum [32] between cell a.O and constant 1'0 in top: Resolved"
+    tools.script("YOSYS", f'echo "{conflict}"; echo one > top.json; echo two > top.stat.json')
+    with pytest.raises(
+        dp.BuildError, match=r"^synthesis made a netlist that contradicts itself: Warning: Driver-driver con"
+    ):
+        make(tools)
+
+
+class Accumulator(wiring.Component):
+    """A product, and a sum of 33 bits behind it."""
+
+    rx: Signal
+    tx: Signal
+
+    def __init__(self) -> None:
+        super().__init__({"rx": In(1), "tx": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        a, b = Signal(signed(16)), Signal(signed(16))
+        product, total = Signal(signed(32)), Signal(signed(33))
+        m.d.sync += [
+            a.eq(Cat(self.rx, a)),
+            b.eq(Cat(a[-1], b)),
+            product.eq(a * b),
+            total.eq(product + Cat(b, a, self.rx).as_signed()),
+            self.tx.eq(total.xor()),
+        ]
+        return m
+
+
+def test_an_ice40_gets_no_adder_in_its_dsp_blocks(tmp_path: Path) -> None:
+    """The real yosys, which would make the sum's last bit a copy of the one below."""
+    icebreaker = find_board("icebreaker")
+    net = dp.Network(2, [dp.Dense(1)])
+    result = build(net, icebreaker, tmp_path / "sum", BuildOptions(synth_only=True), lambda design: Accumulator())
+    assert result.estimate["multipliers"].used == 1
+    assert result.synthesized["SB_CARRY"] >= 31
+    log = (tmp_path / "sum" / "work" / "synthesis.log").read_text()
+    inference = log.split("Executing ICE40_DSP pass")[1].split("Executing ALUMACC")[0]
+    assert "for iCE40 DSP inference" in inference
+    assert "adder" not in inference
+
+
+def test_a_board_whose_package_is_missing() -> None:
+    board = replace(ULX3S, platform="no_such_package.board:Platform")
+    message = (
+        r"^board ulx3s-12f needs the package no_such_package, which is not installed; pip install 'dyadprop\[boards\]'"
+    )
+    with pytest.raises(dp.BuildError, match=message):
+        make_platform(board)
+    board = replace(ULX3S, platform="amaranth_boards.ulx3s:NoPlatform")
+    with pytest.raises(
+        dp.BuildError, match=r"names the platform amaranth_boards\.ulx3s:NoPlatform, which is not there$"
+    ):
+        make_platform(board)
+
+
+def test_the_command(tools: Tools, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tools.make((90.5, 85.0))
+    monkeypatch.setattr(build_module.build, "__defaults__", (None, small))
+    NET.save("xor.toml")
+    arguments = ["build", "--board", "ulx3s-12f", "xor.toml", "--seeds", "2", "--json", "figures.json"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "seed 1 reaches 90.50 MHz, 2 placements at least 85.00, median 87.75 MHz" in out
+    assert "written to build/ulx3s-12f/xor: xor.bit, report.json" in out
+    assert json.loads(Path("figures.json").read_text())["best"] == 1
+    assert main([*arguments, "--clock", "81"]) == 3, "the scripts place for 80 MHz"
+    assert "asked for were 81.25 MHz" in capsys.readouterr().err
+    tools.make((70.0,))
+    tools.script(
+        "YOSYS",
+        'echo \'{"design": {"num_cells_by_type": {}}}\' > top.stat.json; '
+        'echo \'{"modules": {}, "other": 1}\' > top.json',
+    )
+    assert main(arguments[:4]) == 1
+    assert capsys.readouterr().out.startswith(
+        "failed: board ulx3s-12f does not reach 80 MHz: it reaches 70.00 MHz; ask"
+    )
+    assert main(["build", "--board", "ulx3s", "xor.toml"]) == 2
+    assert main(["build", "--board", "ulx3s-12f", "xor.toml", "--clock", "fast"]) == 2
+
+
+def test_a_bitstream_in_earnest(tmp_path: Path) -> None:
+    """The real tools, on a design small enough; place and route derives the clock from the PLL's settings itself."""
+    result = build(NET, ULX3S, tmp_path / "small", BuildOptions(), small)
+    (placement,) = result.placements
+    assert placement.clock.asked == 80e6
+    assert placement.clock.reached > 80e6
+    assert placement.critical_path is not None
+    used = {name: entry.used for name, entry in placement.resources.items()}
+    assert (used["multipliers"], used["block_rams"]) == (1, 1)
+    assert 0 < used["luts"] < 200
+    assert 0 < used["flip_flops"] < 200
+    assert placement.cells["EHXPLLL"].used == 1
+    assert {name: entry.available for name, entry in placement.resources.items()} == {
+        "luts": placement.cells["TRELLIS_COMB"].available,
+        "flip_flops": placement.cells["TRELLIS_FF"].available,
+        "multipliers": placement.cells["MULT18X18D"].available,
+        "block_rams": placement.cells["DP16KD"].available,
+    }
+    bitstream = (tmp_path / "small" / result.bitstream).read_bytes()
+    assert bitstream[:64].find(b"LFE5U-12F") > 0

@@ -1,0 +1,83 @@
+# amaranth: UnusedElaboratable=no
+"""Reset at power-on: it waits for the PLL, and comes again when the PLL loses its lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amaranth.hdl import ClockDomain, Module
+from amaranth.sim import Simulator
+
+from dyadprop_boards.clocks import PowerOnReset
+from dyadprop_boards.pll import find_pll
+from dyadprop_boards.project import make_platform
+from dyadprop_boards.table import BOARDS, Board, find_board
+from dyadprop_boards.top import BoardTop
+from tests.boards.small_chip import SmallChip
+
+CYCLES = 9
+LATENCY = 3  # two of the synchronizer, one of the register behind the counter
+
+
+def simulate(lock: list[int]) -> list[int]:
+    """Give reset in each cycle."""
+    m = Module()
+    m.domains.power_on = ClockDomain(reset_less=True)
+    m.submodules.dut = dut = PowerOnReset(CYCLES)
+    seen: list[int] = []
+
+    async def bench(ctx: Any) -> None:
+        for level in lock:
+            ctx.set(dut.locked, level)
+            seen.append(ctx.get(dut.reset))
+            await ctx.tick("power_on")
+
+    sim = Simulator(m)
+    sim.add_clock(1e-6, domain="power_on")
+    sim.add_testbench(bench)
+    sim.run()
+    assert len(seen) == len(lock)
+    return seen
+
+
+def test_reset_waits_for_the_lock() -> None:
+    waited = 20
+    seen = simulate([0] * waited + [1] * 30)
+    end = waited + CYCLES + LATENCY
+    assert seen == [1] * end + [0] * (waited + 30 - end)
+
+
+def test_a_lock_that_is_lost_resets_again() -> None:
+    lock = [1] * 20 + [0] + [1] * 25
+    seen = simulate(lock)
+    first = CYCLES + LATENCY
+    again = 20 + LATENCY + 1
+    assert seen[first:again] == [0] * (again - first)
+    assert seen[again : again + CYCLES] == [1] * CYCLES
+    assert seen[again + CYCLES :] == [0] * (len(lock) - again - CYCLES)
+
+
+def test_a_short_lock_is_none() -> None:
+    assert simulate(([1] * (CYCLES - 1) + [0]) * 5) == [1] * (5 * CYCLES)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
+def test_each_board_gets_its_pll(board: Board) -> None:
+    pll = find_pll(board.fpga.family, board.speed, board.clock, board.design_clock)
+    plan = make_platform(board).build(BoardTop(SmallChip(), board, pll), name="top", do_build=False, emit_src=False)
+    design = plan.files["top.il"]
+    primitive = {"ecp5": "EHXPLLL", "gowin": "rPLL", "ice40": "SB_PLL40_PAD" if board.pll_pad else "SB_PLL40_CORE"}
+    assert design.count(f"cell \\{primitive[board.fpga.family]} ") == (pll is not None)
+
+
+def test_an_ice40_gets_its_divisors_less_one() -> None:
+    board = find_board("icebreaker")
+    pll = find_pll("ice40", "", board.clock, 48_000_000)
+    design = (
+        make_platform(board)
+        .build(BoardTop(SmallChip(), board, pll), name="top", do_build=False, emit_src=False)
+        .files["top.il"]
+    )
+    for line in ("DIVR 4'0000", "DIVF 7'0111111", "DIVQ 3'100", "FILTER_RANGE 3'001"):
+        assert f"parameter \\{line}\n" in design

@@ -1,0 +1,87 @@
+"""Registers that move into block RAMs and multipliers change no word of a network."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from amaranth.back import rtlil
+
+from dyadprop.formats import Formats, Q
+from dyadprop.network import Dense, Network
+from dyadprop.plan import plan_network
+from dyadprop_boards.ecp5_packing import pack_registers
+from dyadprop_hw.network import DyadNetwork
+from dyadprop_sim.gates import PACKAGE, run_yosys
+from dyadprop_sim.library import BuildOptions
+from dyadprop_sim.mutation.transcript import Script
+from dyadprop_sim.verilator import NetworkSimulation
+from tests.boards.ecp5_blocks import block_models
+
+# Deep enough for block RAMs, which yosys takes from some 64 words on.
+NET = Network(
+    33,
+    [Dense(3, "tanh", lanes=1), Dense(2, lanes=1)],
+    input_gradient=True,
+    formats=Formats(Q(3, 9), Q(3, 9), Q(2, 10)),
+    max_batch=4,
+)
+
+
+@pytest.fixture(scope="module")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the netlist as yosys leaves it, as JSON."""
+    folder = tmp_path_factory.mktemp("ecp5")
+    (folder / "top.il").write_text(rtlil.convert(DyadNetwork(plan_network(NET)), name="top", emit_src=False))
+    # No memory is read where it is written in the same cycle (claims of the gateware): no logic for that.
+    prepare = "delete t:$check\nsetparam -set COLLISION_X_MASK 1'1 t:$memrd_v2\n"
+    run_yosys(f"read_rtlil top.il\n{prepare}synth_ecp5 -top top -json top.json\n", folder)
+    return (folder / "top.json").read_text()
+
+
+def gates(folder: Path, design: dict[str, Any]) -> str:
+    """Write a netlist as Verilog, with models of its cells."""
+    (folder / "packed.json").write_text(json.dumps(design))
+    run_yosys("read_json packed.json\nsplitnets\nopt_clean -purge\nwrite_verilog -noattr gates.v\n", folder)
+    share = Path(str(files(PACKAGE))) / "share" / "ecp5"
+    models = [re.sub(r"(?m)^`include.*$", "", (share / name).read_text()) for name in ("common_sim.vh", "ccu2c_sim.vh")]
+    return "".join([(folder / "gates.v").read_text(), *models, block_models()])
+
+
+def compare(text: str) -> int:
+    """Run the whole script; give the number of words that were compared with the golden model's."""
+    rtl = NetworkSimulation(plan_network(NET), options=BuildOptions("-O0"), patience=5000, verilog=text)
+    words = 0
+    for entry in Script(rtl, 1).run():
+        if entry.expected is not None:
+            np.testing.assert_array_equal(entry.got, entry.expected, entry.what)
+            words += entry.got.size
+    rtl.close()
+    return words
+
+
+def test_a_packed_network_is_bit_equal(tmp_path: Path, synthesized: str) -> None:
+    design = json.loads(synthesized)
+    packed = pack_registers(design)
+    print(packed)
+    # Stage 1: both ports of the weights and the gradients; slopes, deltas and three products a lane.
+    assert packed.memories == 3
+    assert packed.products == 8
+    assert packed.operands > 8
+    assert packed.registers > 200
+    assert compare(gates(tmp_path, design)) > 2000
+
+
+def test_a_lost_register_is_found(tmp_path: Path, synthesized: str) -> None:
+    design = json.loads(synthesized)
+    pack_registers(design)
+    cells = [cell for module in design["modules"].values() for cell in module["cells"].values()]
+    block = next(cell for cell in cells if cell["parameters"].get("REGMODE_B") == "OUTREG")
+    block["parameters"]["REGMODE_B"] = "NOREG"
+    with pytest.raises(AssertionError):
+        compare(gates(tmp_path, design))

@@ -1,0 +1,96 @@
+"""The table of boards agrees with their platforms, and a board of one's own is a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import dyadprop as dp
+from dyadprop_boards import fpgas
+from dyadprop_boards.fpgas import Fpga
+from dyadprop_boards.project import make_platform
+from dyadprop_boards.table import BOARDS, Board, check_board, find_board
+
+DOCS = Path(__file__).parents[2] / "docs" / "boards.md"
+FPGAS = [value for value in vars(fpgas).values() if isinstance(value, Fpga)]
+
+
+def test_names_are_unique_and_found() -> None:
+    names = [board.name for board in BOARDS]
+    assert len(set(names)) == len(names) >= 15
+    assert [find_board(name) for name in names] == list(BOARDS)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
+def test_a_row_agrees_with_its_platform(board: Board) -> None:
+    check_board(board)
+    platform = make_platform(board)
+    assert platform.default_clk == board.clock_pin
+    assert platform.default_clk_frequency == board.clock
+    name = platform.family if board.fpga.family == "gowin" else platform.device
+    assert (name, platform.package, getattr(platform, "speed", "")) == (board.device, board.package, board.speed)
+    uart = platform.lookup(board.uart)
+    assert {"rx", "tx"} <= {part.name for part in uart.ios}
+    if board.led is not None:
+        resource, number, *part = board.led
+        led = platform.lookup(resource, number)
+        assert not part or part[0] in {entry.name for entry in led.ios}
+
+
+def test_fpgas_are_told_apart() -> None:
+    codes = [fpga.idcode for fpga in FPGAS if fpga.idcode is not None]
+    assert len(set(codes)) == len(codes) == 8
+    for fpga in FPGAS:
+        assert (fpga.idcode is None) == (fpga.family == "ice40")
+        assert fpga.has("luts") == fpga.luts > 0
+    for board in BOARDS:
+        assert board.jtag is False or board.fpga.idcode is not None
+
+
+def test_no_such_board() -> None:
+    with pytest.raises(dp.RangeError, match=r"^board is 'ulx4s'; known are ulx3s-12f, .*, tang-primer-20k$"):
+        find_board("ulx4s")
+
+
+def test_the_example_of_the_documentation_is_a_board(tmp_path: Path) -> None:
+    (example,) = re.findall(r"(?s)```python\n(.*?)```", DOCS.read_text())
+    assert len(example.splitlines()) <= 40
+    path = tmp_path / "my_board.py"
+    path.write_text(example)
+    board = find_board(str(path))
+    platform = make_platform(board)
+    assert platform.device == board.device
+    assert platform.default_clk_frequency == board.clock
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"^board file .*/mine\.py is not there$"),
+        ("import no_such_module", r"^board file .*/mine\.py cannot be run: ModuleNotFoundError: No module named"),
+        ("board = 1", r"^board file .*/mine\.py sets BOARD to None; expected a dyadprop_boards\.table\.Board$"),
+        ("BOARD = 'ulx3s'", r"^board file .*/mine\.py sets BOARD to 'ulx3s'; expected"),
+    ],
+)
+def test_a_file_that_gives_no_board(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(dp.RangeError, match=message):
+        find_board(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "my/board"}, r"^board name is 'my/board'; allowed are letters, digits and - _ \.$"),
+        ({"clock": 0}, r"^clock of board ulx3s-12f is 0; allowed are whole numbers from 1000000 to 400000000$"),
+        ({"design_clock": 2_000_000}, r"^baud rate 1e\+06 takes 2 cycles a bit of a clock of 2e\+06 Hz"),
+    ],
+)
+def test_a_board_that_cannot_be(change: dict[str, object], message: str) -> None:
+    board = BOARDS[0]
+    with pytest.raises(dp.RangeError, match=message):
+        check_board(Board(**{**vars(board), **change}))
