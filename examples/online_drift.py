@@ -17,9 +17,8 @@ SAMPLES, WINDOW, RATE = 12_000, 300, 2.0**-5
 
 rng = np.random.default_rng(0)
 x = rng.uniform(-1, 1, (SAMPLES, 4))
-angle = (
-    np.pi * np.clip(np.arange(SAMPLES) / SAMPLES - 0.25, 0, 0.5)[:, None]
-)  # still, drifting by a quarter turn, still
+# Still, drifting by a quarter turn, still.
+angle = np.pi * np.clip(np.arange(SAMPLES) / SAMPLES - 0.25, 0, 0.5)[:, None]
 first, second = np.tanh(x[:, :2] + x[:, 2:]), np.tanh(x[:, 2:] - x[:, :2])
 y = 0.5 * (np.cos(angle) * first + np.sin(angle) * second)
 

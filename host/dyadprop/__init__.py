@@ -26,9 +26,9 @@ from dyadprop.formats import Formats, Q
 from dyadprop.methods.run import compare
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
-from dyadprop.profile import choose_formats
 from dyadprop.probes import Probe
 from dyadprop.probes import open_probe as probe
+from dyadprop.profile import choose_formats
 from dyadprop.relaxation.graph import Graph, Node
 from dyadprop.relaxation.run import relax
 from dyadprop.relaxation.state import State

@@ -73,17 +73,3 @@ def real_cost(net: Network, outputs: Floats, targets: Floats) -> float:
     top = x.max(axis=1, keepdims=True)
     log_sum = top[:, 0] + np.log(np.exp(x - top).sum(axis=1))
     return math.fsum(y.sum(axis=1) * log_sum) - math.fsum((y * x).ravel())
-
-
-def real_seeds(net: Network, outputs: Floats, targets: Floats) -> Floats:
-    """Give what the last stage's sensitivity starts from: ``dC/dx_L``, or ``dC/da_L`` behind its cross-entropy.
-
-    Parameters
-    ----------
-    outputs, targets : float64 arrays (batch, n_L)
-        ``softmax_cross_entropy`` takes logits.
-    """
-    if net.cost != "softmax_cross_entropy":
-        return outputs - targets
-    e = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True) - targets)

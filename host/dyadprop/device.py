@@ -167,10 +167,8 @@ class Device(ABC):
         self._process = os.getpid()
         self._unusable: str | None = None
         self._loaded = False
-        self._last_load: tuple[list[Parameters], list[Saturation]] | None = (
-            None
-            # ^ what `load` took last, if it still holds
-        )
+        # What `load` took last, and limited; None where the device may hold something else by now.
+        self._last_load: tuple[list[Parameters], list[Saturation]] | None = None
         self._stats = Stats()
 
     # -- what a backing provides -------------------------------------------------------------------------------------

@@ -1,17 +1,17 @@
 """Which formats a network needs: ranges of its signals in float64, and the words that keep most of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from dyadprop.checks import finite_array, whole_number
-from dyadprop.costs import real_seeds, real_targets
-from dyadprop.device import open_device
+from dyadprop.costs import real_targets
 from dyadprop.errors import ShapeError
 from dyadprop.formats import MAX_FRACTION, MAX_WORD, Floats, Formats, Q
 from dyadprop.network import Dense, Network, Parameters
+from dyadprop.relaxation.reals import Reals
 from dyadprop.widths import stage_numbers
 
 MIN_BITS = 4  # a sign, one integer bit for 1.0, and something to learn with
@@ -76,7 +76,7 @@ class Loss:
 def signals(
     net: Network, snapshots: Sequence[Sequence[Parameters]], x: npt.ArrayLike, y: npt.ArrayLike
 ) -> list[Signal]:
-    """Record what each signal is on the float device, with each of several parameter sets.
+    """Record what each signal is in float64, with each of several parameter sets.
 
     Parameters
     ----------
@@ -118,28 +118,18 @@ def signals(
 def _record_pass(
     net: Network, params: list[Parameters], x: Floats, y: Floats, found: dict[tuple[int, str], list[Floats]]
 ) -> None:
-    """Walk up and down again with a device a layer, so that what passes between layers is seen."""
-    last = len(net.layers)
-    devices = []
-    for l, layer in enumerate(net.layers, start=1):
-        cost = net.cost if l == last else "squared_error"
-        one = Network(net.widths[l - 1], [replace(layer, formats=None)], cost, input_gradient=True)
-        device = open_device("float", one)
-        device.load([params[l - 1]])
-        devices.append(device)
+    """Walk up and down again layer by layer, so that what passes between layers is seen."""
+    numbers = Reals(net, params)
     activations = [x]
-    for l, device in enumerate(devices, start=1):
-        activations.append(device.predict(activations[-1]).outputs)
+    for l in range(1, numbers.depth + 1):
+        activations.append(numbers.forward(l, activations[-1]))
         found[l, "activation"].append(activations[-1].ravel())
-    sensitivity = real_seeds(net, activations[last], y)
-    for l in range(last, 0, -1):
+    sensitivity = numbers.seed(activations[-1], y)
+    for l in range(numbers.depth, 0, -1):
         found[l, "sensitivity"].append(sensitivity.ravel())
-        device, below = devices[l - 1], activations[l - 1]
-        result = device.gradients(below, y) if l == last else device.vjp(below, sensitivity)
-        found[l, "gradient"].append(_flat(result.gradients[0]))
-        assert result.inputs is not None
-        sensitivity = result.inputs
-        device.close()
+        delta = numbers.delta(l, sensitivity, activations[l])
+        found[l, "gradient"].append(_flat(numbers.gradient(l, delta, activations[l - 1])))
+        sensitivity = numbers.backward(l, delta)
     if net.input_gradient:
         found[0, "sensitivity"].append(sensitivity.ravel())
 

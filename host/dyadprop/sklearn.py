@@ -16,6 +16,7 @@ from dyadprop.formats import Floats
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.optional import optional_packages
 from dyadprop.profile import choose_formats
+from dyadprop.relaxation.reals import softmax
 from dyadprop.results import Saturation, Stats, sum_stats
 from dyadprop.training import Learner, Momentum
 
@@ -185,9 +186,7 @@ class Classifier(ClassifierMixin, Estimator):
 
     def predict_proba(self, X: npt.ArrayLike) -> Floats:
         """Give the probability of each class, the softmax of the device's logits in float64."""
-        outputs = self._outputs(X)
-        e = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return np.asarray(e / e.sum(axis=1, keepdims=True))[:, : len(self.classes_)]
+        return softmax(self._outputs(X))[:, : len(self.classes_)]
 
 
 class Regressor(RegressorMixin, Estimator):

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from dyadprop.costs import real_seeds
 from dyadprop.data import DATASETS, Dataset
 from dyadprop.device import Device, open_device
 from dyadprop.errors import RangeError
 from dyadprop.formats import Floats
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.profile import choose_formats
+from dyadprop.relaxation.reals import Reals
 from dyadprop.report import Report
 from dyadprop.training import Learner, Momentum, right_answers
 
@@ -176,7 +176,7 @@ def _cosines(net: Network, params: list[Parameters], x: Floats, y: Floats) -> di
         wanted = real.gradients(x, y).gradients
         result = words.gradients(x, y)
         # Behind softmax_cross_entropy and squared_error a seed is dC/dx_L itself.
-        scaled = words.vjp(x, real_seeds(net, result.outputs, y)).gradients
+        scaled = words.vjp(x, Reals(net, params).seed(result.outputs, y)).gradients
     return {
         "as they are": [_cosine(a, b) for a, b in zip(result.gradients, wanted, strict=True)],
         "scaled": [_cosine(a, b) for a, b in zip(scaled, wanted, strict=True)],
