@@ -18,6 +18,15 @@ def pytest_configure(config: pytest.Config) -> None:
     needed.required = config.getoption("--require-packages")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # A skip looks green; this must not.
+    skips = [report for report in terminalreporter.getreports("skipped") if needed.HINT in str(report.longrepr)]
+    places = sorted({report.nodeid.partition("::")[0] for report in skips})
+    if places:
+        terminalreporter.section("TESTS WERE LEFT OUT", yellow=True, bold=True)
+        terminalreporter.line(f"Packages are missing, so not all ran of: {', '.join(places)}. {needed.HINT}.")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

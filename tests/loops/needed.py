@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 required = False  # set by --require-packages
+HINT = "make test-all installs everything and skips nothing"
 
 
 def missing(*packages: str) -> list[str]:
@@ -27,7 +28,7 @@ def _skip(packages: tuple[str, ...], *, whole_module: bool) -> None:
     absent = missing(*packages)
     if not absent:
         return
-    reason = f"needs {', '.join(absent)}, which is not installed: make test-all installs everything and skips nothing"
+    reason = f"needs {', '.join(absent)}, which is not installed: {HINT}"
     if required:
         raise ModuleNotFoundError(reason)
     pytest.skip(reason, allow_module_level=whole_module)

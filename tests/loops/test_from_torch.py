@@ -113,6 +113,8 @@ class OwnChain(nn.Sequential):
          "Linear before it: torch.nn.utils.fusion.fuse_linear_bn_eval"),
         ([nn.Linear(2, 2), nn.Dropout()], "layer '1' (Dropout) drops units; possible is model.eval(), in which it "
          "changes nothing"),
+        ([nn.Flatten(0), nn.Linear(2, 2)], "layer '0' (Flatten) mixes samples, or leaves axes; possible is "
+         "nn.Flatten()"),
         ([nn.Linear(2, 2), nn.Flatten()], f"layer '1' (Flatten) stands behind a dense layer; possible is one in front; "
          f"{POSSIBLE}"),
     ],

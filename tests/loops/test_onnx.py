@@ -75,6 +75,8 @@ CONSTANTS = {
     "row": RNG.normal(size=(1, 4)).astype(np.float32),
     "one": np.array([0.5], np.float32),
     "shape": np.array([-1, 3]),
+    "column": np.array([3, -1]),
+    "tall": RNG.normal(size=(6, 2)).astype(np.float32),
     "cube": np.zeros((1, 3, 4), np.float32),
 }
 Node = tuple  # kind, inputs, attributes
@@ -142,6 +144,12 @@ def test_graphs_of_other_tools_compute_the_same(nodes, tmp_path):
          "possible are powers of two from 2**-15 to 1/2: here 2**-7 = 0.0078125 or 2**-6 = 0.015625"),
         ([("MatMul", ["", "w"], {}), ("Flatten", [""], {})], f"node 'n1' (Flatten) stands behind a dense layer; "
          f"possible is one in front; {POSSIBLE}"),
+        ([("Flatten", [""], {"axis": 0}), ("MatMul", ["", "w"], {})], "node 'n0' (Flatten) mixes samples; possible is "
+         "a shape of (batch, inputs)"),
+        ([("Reshape", ["", "column"], {}), ("MatMul", ["", "w"], {})], "node 'n0' (Reshape) mixes samples; possible is "
+         "a shape of (batch, inputs)"),
+        ([("Reshape", ["", "shape"], {}), ("Gemm", ["", "tall"], {})], "input 'x' has the shape (None, 3); the first "
+         "layer takes 6 inputs of each sample"),
         ([("MatMul", ["", "w"], {}), ("Cast", [""], {"to": 6})], f"node 'n1' (Cast) cannot be mapped; {POSSIBLE}"),
         ([("MatMul", ["", "w"], {}), ("Mul", ["", ""], {})], f"node 'n1' (Mul) is where the chain forks; {POSSIBLE}"),
     ],

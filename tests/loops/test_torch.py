@@ -430,15 +430,15 @@ def test_an_optimiser_takes_the_steps_it_takes_elsewhere(name, built_in):
     assert_close(model.parameters(), other.parameters(), 1e-6)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_data_loader_with_a_short_last_batch(workers):
+@pytest.mark.parametrize("start", [None, "fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")  # threads; JAX
+def test_a_data_loader_with_a_short_last_batch(start):
     x, y = problem()
+    model = Module(LEARNING, "golden")  # open before the workers start
     loader = DataLoader(
-        TensorDataset(x, y), batch_size=32, shuffle=True, num_workers=workers,
-        generator=torch.Generator().manual_seed(1), multiprocessing_context="spawn" if workers else None,
-        persistent_workers=workers > 0,
+        TensorDataset(x, y), batch_size=32, shuffle=True, num_workers=2 if start else 0,
+        generator=torch.Generator().manual_seed(1), multiprocessing_context=start, persistent_workers=start is not None,
     )  # fmt: skip
-    model = Module(LEARNING, "golden")
     optimiser = torch.optim.Adam(model.parameters(), 0.02)
     sizes, costs = [], []
     for _ in range(12):

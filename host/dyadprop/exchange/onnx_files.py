@@ -1,5 +1,6 @@
 """ONNX files in and out. Imports onnx only when called."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dyadprop.errors import RangeError
+from dyadprop.errors import RangeError, ShapeError
 from dyadprop.exchange.chain import POSSIBLE, Chain, Imported, Options, layer_keys
 from dyadprop.files import check_writable, write_atomically
 from dyadprop.formats import Formats
@@ -71,7 +72,16 @@ def from_onnx(
             "of each"
         )
     reader.read(model.graph.node, inputs[0], outputs[0])
-    return reader.chain.finish(Options(cost, formats, input_gradient, max_batch))
+    imported = reader.chain.finish(Options(cost, formats, input_gradient, max_batch))
+    (entry,) = (entry for entry in model.graph.input if entry.name == inputs[0])
+    shape = [axis.dim_value if axis.HasField("dim_value") else None for axis in entry.type.tensor_type.shape.dim]
+    width = imported.net.inputs
+    if shape and None not in shape[1:] and math.prod(shape[1:]) != width:
+        raise ShapeError(
+            f"ONNX file {file}: input {inputs[0]!r} has the shape {tuple(shape)}; the first layer takes {width} inputs "
+            "of each sample"
+        )
+    return imported
 
 
 class _Reader:
@@ -156,10 +166,19 @@ class _Reader:
             case "Flatten" | "Reshape":
                 if not chain.empty:
                     raise chain.refuse(where, f"stands behind a dense layer; possible is one in front; {POSSIBLE}")
+                if not self._keeps_samples(where, node, attributes):
+                    raise chain.refuse(where, "mixes samples; possible is a shape of (batch, inputs)")
             case "Softmax" | "LogSoftmax":
                 raise chain.softmax(where)
             case _:
                 raise chain.refuse(where, f"cannot be mapped; {POSSIBLE}")
+
+    def _keeps_samples(self, where: str, node: Any, attributes: dict[str, Any]) -> bool:
+        """Tell whether a node makes a row of each sample; `from_onnx` compares the row's width with the input's."""
+        if node.op_type == "Flatten":
+            return bool(attributes.get("axis", 1) == 1)
+        shape = self._constant(where, node.input[1]).tolist()
+        return len(shape) == 2 and (shape[0] == -1 or (shape[0] == 0 and not attributes.get("allowzero", 0)))
 
     def _gemm(self, where: str, node: Any, tensor: str, attributes: dict[str, Any]) -> None:
         if node.input[0] != tensor or attributes.get("transA", 0):

@@ -72,6 +72,8 @@ def from_torch(
             case nn.Flatten():
                 if not chain.empty:
                     raise chain.refuse(where, f"stands behind a dense layer; possible is one in front; {POSSIBLE}")
+                if (layer.start_dim, layer.end_dim) != (1, -1):
+                    raise chain.refuse(where, "mixes samples, or leaves axes; possible is nn.Flatten()")
             case nn.Softmax() | nn.LogSoftmax():
                 raise chain.softmax(where)
             case nn.BatchNorm1d():
