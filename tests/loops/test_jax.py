@@ -194,6 +194,20 @@ def test_optax_learns(kind):
     assert values[-1] < 0.3 * values[0]
 
 
+def test_large_arrays_under_jit_do_not_wait_for_themselves():
+    """What is larger than JAX copies at once goes through the threads that its callbacks may hold."""
+    net = dp.Network(784, [dp.Dense(256, "tanh"), dp.Dense(10)])
+    rng = np.random.default_rng(9)
+    x, y = rng.normal(size=(500, 784)).astype(np.float32), rng.normal(size=(500, 10)).astype(np.float32)
+    params = jax.tree.map(jnp.float32, net.init(0))
+    with dp.open("float", net) as device:
+        step, f = jax.jit(jax.grad(loss(device))), jax.jit(lambda p, a: jnp.sin(apply(device)(p, jnp.cos(a))))
+        for _ in range(5):
+            gradients, outputs = step(params, jnp.sin(x), y), f(params, x)
+        assert np.isfinite(outputs).all()
+        assert all(np.isfinite(array).all() for array in jax.tree.leaves(gradients))
+
+
 NO_INPUT = "a gradient of inputs x was asked for, which this network does not compute; make it with Network"
 FIRST_ONLY = "a device computes first derivatives only; the gradient of a gradient is not there"
 
