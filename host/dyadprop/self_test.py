@@ -9,8 +9,8 @@ from dyadprop.formats import Ints, Q
 from dyadprop.messages import message, pack_words, unpack_words
 from dyadprop.network import Network, RawParameters
 from dyadprop.operations import Operation
-from dyadprop.protocol import MESSAGE_HEADER, Answer, Command, SelfTest, WireSizes
-from dyadprop.self_test_program import COUNT_BITS, TOP_BITS, VALUE_BITS, Program, Row, Step, run
+from dyadprop.protocol import CONTROL_BYTES, MESSAGE_HEADER, Answer, Command, SelfTest, WireSizes
+from dyadprop.self_test_program import COUNT_BITS, ONES, TOP_BITS, VALUE_BITS, Program, Row, Step, run
 from dyadprop.tables import TABLE_ACTIVATIONS, Table, exp_table, phi_table
 from dyadprop.widths import StageNumbers, stage_numbers, target_format
 
@@ -121,24 +121,19 @@ class _Writer:
         self._row(Step.RECEIVE, 1)
 
     def _control(self, operation: Operation) -> None:
-        body = b"".join(bytes([s.index, operation]) + bytes(4) for s in self._stages)
-        self._send(message(Command.CONTROL, body))
-        self._row(Step.RECEIVE, len(self._stages))
+        length = (CONTROL_BYTES * len(self._stages)).to_bytes(MESSAGE_HEADER - 1, "little")
+        self._send(bytes([Command.CONTROL]) + length)
+        # The bridge takes an entry when the one before has been answered.
+        for s in self._stages:
+            self._send(bytes([s.index, operation]) + bytes(CONTROL_BYTES - 2))
+            self._row(Step.RECEIVE, 1)
 
     def _check(self, verdict: SelfTest) -> None:
         self._argue(0, 2)
         self._row(Step.CHECK, verdict)
 
-    def _begin(self, counter: Step, times: int) -> int:
-        self._row(counter, times - 1)
-        return len(self.rows)
-
-    def _repeat(self, repeat: Step, start: int) -> None:
-        self._argue(start, 2)
-        self._row(repeat, 0)
-
     def _memory(self, verdict: SelfTest) -> None:
-        start = self._begin(Step.OUTER, 3)
+        self._row(Step.OUTER, ONES)  # then what NEGATIVE gives, zeros here, then random words
         if verdict == SelfTest.WEIGHTS:
             self._load(whole=True)
             self._control(Operation.READ_WEIGHT)
@@ -147,16 +142,16 @@ class _Writer:
                 self._staged(Command.WRITE_GRADIENT, s.index, words * size, 1, 0xFF, 0)
                 self._row(Step.RECEIVE, 1)
             self._control(Operation.READ_GRADIENT)
-        self._repeat(Step.REPEAT_OUTER, start)
+        self._row(Step.REPEAT_OUTER, 0)
         self._check(verdict)
 
     def _rounds(self, rounds: int, samples: int, verdict: SelfTest) -> None:
         net, sizes = self._net, self._sizes
         inputs, targets = net.formats.activation, target_format(net)
-        outer = self._begin(Step.OUTER, rounds)
+        self._row(Step.OUTER, rounds - 1)
         self._load(whole=False)
         self._control(Operation.CLEAR)
-        inner = self._begin(Step.INNER, samples)
+        self._row(Step.INNER, samples - 1)
         length = (sizes.inputs + sizes.targets).to_bytes(MESSAGE_HEADER - 1, "little")
         self._send(bytes([Command.LEARN]) + length)
         self._fill(net.inputs, sizes.input_word, _mask(inputs, 1.0), _top(inputs.width), 0)
@@ -164,9 +159,9 @@ class _Writer:
         mask = _mask(targets, 1.0, sizes.target_word)
         self._fill(net.outputs, sizes.target_word, mask, _top(targets.width, sizes.target_word), 1)
         self._row(Step.RECEIVE, 1 + net.input_gradient)
-        self._repeat(Step.REPEAT_INNER, inner)
+        self._row(Step.REPEAT_INNER, 0)
         self._control(Operation.READ_GRADIENT)
-        self._repeat(Step.REPEAT_OUTER, outer)
+        self._row(Step.REPEAT_OUTER, 0)
         self._check(verdict)
 
 
@@ -226,6 +221,7 @@ class Answers:
         self._sizes = WireSizes(net)
         self._stages = stage_numbers(net)
         self._said = bytearray()
+        self._entries = 0  # of a CONTROL that are still to come
         self._aside: dict[int, Ints] = {}
         self._weights: list[Ints] = []
         self._gradients = [np.zeros(words, dtype=np.int64) for words in self._sizes.words]
@@ -234,13 +230,26 @@ class Answers:
         """Take bytes of messages, and give the answers to those that are whole."""
         self._said += data
         answers = b""
-        while len(self._said) >= MESSAGE_HEADER:
-            end = MESSAGE_HEADER + int.from_bytes(self._said[1:MESSAGE_HEADER], "little")
-            if len(self._said) < end:
-                break
-            answers += self._answer(Command(self._said[0]), bytes(self._said[MESSAGE_HEADER:end]))
-            del self._said[:end]
-        return answers
+        while True:
+            # Entries of a CONTROL are answered one by one.
+            head, taken = (CONTROL_BYTES, 0) if self._entries else (MESSAGE_HEADER, self._body())
+            if len(self._said) < head + taken:
+                return answers
+            piece = bytes(self._said[: head + taken])
+            del self._said[: head + taken]
+            if self._entries:
+                self._entries -= 1
+                answers += self._reply(piece[0], Operation(piece[1]))
+            elif piece[0] == Command.CONTROL:
+                self._entries = int.from_bytes(piece[1:MESSAGE_HEADER], "little") // CONTROL_BYTES
+            else:
+                answers += self._answer(Command(piece[0]), piece[MESSAGE_HEADER:])
+
+    def _body(self) -> int:
+        """Count the bytes behind the header of the message that begins, as far as they are wanted at once."""
+        if not self._said or self._said[0] == Command.CONTROL:
+            return 0
+        return int.from_bytes(self._said[1:MESSAGE_HEADER], "little")
 
     def _answer(self, command: Command, body: bytes) -> bytes:
         sizes = self._sizes
@@ -260,8 +269,6 @@ class Answers:
                 words = unpack_words(body[1:], sizes.gradient_word[s.index - 1])
                 self._gradients[s.index - 1] = _cut(words, s.gradient_bits)
                 return message(Answer.WRITTEN, body[:1])
-            case Command.CONTROL:
-                return b"".join(self._reply(body[k], Operation(body[k + 1])) for k in range(0, len(body), 6))
             case Command.LEARN:
                 return self._learn(body)
             case _:

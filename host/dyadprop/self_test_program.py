@@ -16,7 +16,7 @@ SEED = 0xACE1
 VALUE_BITS = 8
 STEP_BITS = 4
 COUNT_BITS = 16
-"""Of a number of words, a signature or a place in the program: two values of ARGUMENT."""
+"""Of a number of words or a signature: two values of ARGUMENT."""
 
 TOP_BITS, ONES, NEGATIVE = 3, 2, 1
 """What the outer counter stands at when FILL gives constants; at any other number it gives random words."""
@@ -34,11 +34,11 @@ class Step(IntEnum):
     CHECK = 3
     """The signature is the argument's upper two bytes, else the value is the verdict. It begins anew."""
     OUTER = 4
-    """Set the outer counter to the value."""
+    """Set the outer counter to the value; a loop begins behind this row."""
     INNER = 5
     """The same for the inner counter."""
     REPEAT_OUTER = 6
-    """If the outer counter is not zero, count down and go to the row that the argument's upper two bytes name."""
+    """If the outer counter is not zero, count down and go to where its loop begins."""
     REPEAT_INNER = 7
     """The same for the inner counter."""
     FILL = 8
@@ -119,7 +119,7 @@ def run(program: Program, answer: Callable[[bytes], bytes]) -> tuple[Program, Se
     verdict = SelfTest.PASSED
     signature = Signature()
     argument = place = 0
-    counters = {Step.OUTER: 0, Step.INNER: 0}
+    counters, starts = {Step.OUTER: 0, Step.INNER: 0}, {Step.OUTER: 0, Step.INNER: 0}
     sent, waiting = bytearray(), bytearray()
     while True:
         step, value = rows[place]
@@ -153,12 +153,12 @@ def run(program: Program, answer: Callable[[bytes], bytes]) -> tuple[Program, Se
                 ]
                 signature = Signature()
             case Step.OUTER | Step.INNER as counter:
-                counters[counter] = value
+                counters[counter], starts[counter] = value, place
             case Step.REPEAT_OUTER | Step.REPEAT_INNER as repeat:
                 counter = Step.OUTER if repeat == Step.REPEAT_OUTER else Step.INNER
                 if counters[counter]:
                     counters[counter] -= 1
-                    place = upper
+                    place = starts[counter]
 
 
 def _words(step: int, mask: int, argument: int, counters: dict[Step, int], signature: Signature) -> bytes:

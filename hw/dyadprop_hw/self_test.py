@@ -109,6 +109,9 @@ class PowerOnTest(wiring.Component):
             counter: Signal(range(program.largest(counter) + 1), name=counter.name.lower())
             for counter in (Step.OUTER, Step.INNER)
         }
+        starts = {
+            counter: Signal.like(place, name=f"start_{counter.name.lower()}", reset_less=True) for counter in counters
+        }
         repeats = {Step.OUTER: Step.REPEAT_OUTER, Step.INNER: Step.REPEAT_INNER}
         index = Signal(2)
         silence = Signal(range(self.patience + 1))
@@ -172,11 +175,11 @@ class PowerOnTest(wiring.Component):
                     for counter, register in counters.items():
                         with m.Case(counter):
                             m.d.comb += on.eq(1)
-                            m.d.sync += register.eq(value)
+                            m.d.sync += [register.eq(value), starts[counter].eq(place + 1)]
                         with m.Case(repeats[counter]):
                             m.d.comb += on.eq(1)
                             with m.If(register != 0):
-                                m.d.sync += [register.eq(register - 1), place.eq(argument.count)]
+                                m.d.sync += [register.eq(register - 1), place.eq(starts[counter])]
                     with m.Default():
                         m.next = "FILL"
                 with m.If(hung):

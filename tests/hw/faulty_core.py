@@ -17,15 +17,15 @@ from dyadprop.protocol import SelfTest
 from dyadprop.self_test_program import Program
 from dyadprop_hw import activation, command_side, lane, network, sample_memory
 from dyadprop_hw.chip import Core
+from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.streams import connect_stream
 from dyadprop_sim.library import BuildOptions, Ports, build_library, emit_verilog
 from dyadprop_sim.simulation import Simulation
 from tests.hw.core import IDENTITY, Lonely
 
-PRODUCT_BITS = 16
-FACTORS = (("weight_q2", "operand_q2"), ("delta_q2", "operand_q2"), ("weight_q2", "delta_q2"))
-FORWARD, GRADIENT, SENSITIVITY = (16 + PRODUCT_BITS * k for k in range(len(FACTORS)))
-"""Faults: a product of stage 1 (the sensitivity's: stage 2) whose bit ``fault - FORWARD`` and so on is stuck at 1."""
+PRODUCTS, PRODUCT_BITS = 16, 16
+FIRST_PRODUCTS = ("gradient", "sensitivity", "forward")
+"""Faults from `PRODUCTS` on: a bit of a product in the first lane of stage 1 is stuck, `PRODUCT_BITS` for each."""
 
 WORD, ADDRESS, ENTRY = "word", "address", "entry"
 MEMORIES = {
@@ -86,7 +86,7 @@ class FaultyCore(wiring.Component):
 
     def __init__(self, core: Core, fault: Signal) -> None:
         self._core, self._fault = Lonely(core), fault
-        super().__init__({**self._core.signature.members, "fault": In(len(fault))})
+        super().__init__({**dict(self._core.signature.members), "fault": In(len(fault))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -103,7 +103,7 @@ def faulty_verilog(net: Network, program: Program) -> str:
         for module in {entry[0] for entry in MEMORIES.values()}:
             patch.setattr(module, "Memory", _Memories(module, fault))
         patch.setattr(network, "connect_stream", _Streams(fault))
-        patch.setattr(Value, "__mul__", _products(Value.__mul__, fault))
+        patch.setattr(lane, "Multiplier", _Multipliers(fault))
         core = FaultyCore(Core(plan_network(net), IDENTITY, 1e6, 100_000, program), fault)
         return emit_verilog(core, forget=True, names=False)
 
@@ -140,23 +140,41 @@ class _Streams:
         ]
 
 
-def _products(multiply: Any, fault: Signal) -> Any:
-    """Give what multiplies in place of ``Value.__mul__``."""
-    made = dict.fromkeys(FACTORS, 0)
+class FaultyMultiplier(wiring.Component):
+    """A multiplier with bits of its product that can be stuck at 1."""
 
-    def product(a: Any, b: Any) -> Any:
-        exact = multiply(a, b)
-        names = (getattr(a, "name", ""), getattr(b, "name", ""))
-        if names not in made:
-            return exact
-        made[names] += 1
-        if made[names] > 1:
-            return exact
-        first = (FORWARD, GRADIENT, SENSITIVITY)[FACTORS.index(names)]
-        stuck = Cat(fault == first + k for k in range(PRODUCT_BITS))[: len(exact)]
-        return (exact | stuck).as_signed()
+    LATENCY = Multiplier.LATENCY
 
-    return product
+    def __init__(self, stuck: Value, a_bits: int, b_bits: int) -> None:
+        self._stuck, self._multiplier = stuck, Multiplier(a_bits, b_bits)
+        super().__init__(self._multiplier.signature)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.multiplier = multiplier = self._multiplier
+        m.d.comb += [
+            multiplier.a.eq(self.a),
+            multiplier.b.eq(self.b),
+            self.product.eq(multiplier.product | self._stuck),
+        ]
+        return m
+
+
+class _Multipliers:
+    """In place of ``Multiplier``."""
+
+    LATENCY = Multiplier.LATENCY
+
+    def __init__(self, fault: Signal) -> None:
+        self._fault, self._made = fault, 0
+
+    def __call__(self, a_bits: int, b_bits: int) -> Any:
+        first = PRODUCTS + PRODUCT_BITS * self._made
+        self._made += 1
+        if self._made > len(FIRST_PRODUCTS):
+            return Multiplier(a_bits, b_bits)
+        bits = min(PRODUCT_BITS, a_bits + b_bits)
+        return FaultyMultiplier(Cat(self._fault == first + k for k in range(bits)), a_bits, b_bits)
 
 
 class FaultyCoreSimulation:
