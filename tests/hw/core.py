@@ -22,6 +22,7 @@ from dyadprop_sim.library import BuildOptions, Ports, build_library
 from dyadprop_sim.simulation import Simulation, _pointer, _pointers
 
 OPTIONS = BuildOptions(optimize="-O0", assertions=True, random_start=True)
+WAIT_STEP = 1000
 IDENTITY = b'{"protocol": 1, "board": ""}'
 
 
@@ -88,6 +89,14 @@ class CoreSimulation:
         """Say what the self-test says, and for how many cycles it has run."""
         *_, verdict, cycles = self.simulation.status()
         return SelfTest(verdict), cycles
+
+    def wait_for_verdict(self, limit: int) -> tuple[SelfTest, int]:
+        """Let cycles pass until the self-test is over."""
+        for _ in range(0, limit, WAIT_STEP):
+            if self.verdict()[0] != SelfTest.RUNNING:
+                break
+            self.simulation.wait(WAIT_STEP)
+        return self.verdict()
 
     def close(self) -> None:
         self.simulation.close()

@@ -21,7 +21,7 @@ from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.streams import connect_stream
 from dyadprop_sim.library import BuildOptions, Ports, build_library, emit_verilog
 from dyadprop_sim.simulation import Simulation
-from tests.hw.core import IDENTITY, Lonely
+from tests.hw.core import IDENTITY, WAIT_STEP, Lonely
 
 PRODUCTS, PRODUCT_BITS = 16, 16
 FIRST_PRODUCTS = ("gradient", "sensitivity", "forward")
@@ -192,10 +192,12 @@ class FaultyCoreSimulation:
         )
 
     def verdict(self, fault: int, seed: int, cycles: int) -> tuple[SelfTest, int]:
-        """Switch power on with a fault, wait, and give the verdict and when it came."""
+        """Switch power on with a fault, wait so long at most, and give the verdict and when it came."""
         simulation = Simulation(self._path, self._ports, seed=seed, randomize=True, select=fault)
-        simulation.wait(cycles)
-        *_, verdict, spent = simulation.status()
+        spent, verdict = 0, int(SelfTest.RUNNING)
+        while verdict == SelfTest.RUNNING and spent < cycles:
+            simulation.wait(WAIT_STEP)
+            *_, verdict, spent = simulation.status()
         simulation.close()
         return SelfTest(verdict), spent
 
