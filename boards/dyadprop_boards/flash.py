@@ -14,7 +14,7 @@ from dyadprop.errors import DeviceLost, DeviceTimeout, DyadpropError, RangeError
 from dyadprop.link import SessionLost
 from dyadprop.protocol import SelfTest
 from dyadprop.verdicts import ask_verdict
-from dyadprop_boards.build import REPORT
+from dyadprop_boards.report_files import REPORT
 from dyadprop_boards.table import Board
 from dyadprop_boards.tools import LOADER, failure, run_tool
 
