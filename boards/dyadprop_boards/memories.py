@@ -101,7 +101,7 @@ def link_memories(plan: Plan, identity: int) -> list[Memory]:
 
 def self_test_memory(plan: Plan) -> Memory:
     """Give the ROM of the self-test's program."""
-    return Memory("self_test.rom", STEP_BITS + VALUE_BITS, count_rows(plan.net), written=False)
+    return Memory("self_test.rom", STEP_BITS + VALUE_BITS, count_rows(plan.net), written=False, block=True)
 
 
 def _table(name: str, table: Table) -> Memory:

@@ -29,6 +29,8 @@ CYCLES_A_WORD = 4
 """Bound of what a stage takes for each of its weights or gradients, when a message reads or writes all of them."""
 SETTLE_CYCLES = 500
 
+# Of LUTs, the program's ROM would be more than half of the whole.
+_STYLE = {"ram_style": "block"}
 _ROW = data.StructLayout({"value": VALUE_BITS, "step": STEP_BITS})
 _ARGUMENT = data.StructLayout({"top": VALUE_BITS, "count": COUNT_BITS})
 
@@ -89,7 +91,9 @@ class PowerOnTest(wiring.Component):
         """Fetch, do, go on."""
         m = Module()
         program = self.program
-        m.submodules.rom = rom = Memory(shape=VALUE_BITS + STEP_BITS, depth=len(program.rows), init=program.words)
+        m.submodules.rom = rom = Memory(
+            shape=VALUE_BITS + STEP_BITS, depth=len(program.rows), init=program.words, attrs=_STYLE
+        )
         m.submodules.signature = signature = crc.Processor(
             crc.Algorithm(
                 crc_width=SIGNATURE_BITS,
