@@ -3,6 +3,8 @@
 from dyadprop.operations import COUNTER_BITS, OPERATION_BITS, STAGE_BITS
 from dyadprop.plan import Plan, StagePlan
 from dyadprop.protocol import WireSizes
+from dyadprop.self_test import count_rows
+from dyadprop.self_test_program import STEP_BITS, VALUE_BITS
 from dyadprop.tables import SOFTMAX_FRACTION, TABLE_ACTIVATIONS, Table, exp_table, phi_table
 from dyadprop.widths import StageNumbers, target_format
 from dyadprop_boards.memory_mapping import Memory
@@ -95,6 +97,11 @@ def link_memories(plan: Plan, identity: int) -> list[Memory]:
     if net.input_gradient:
         memories.append(Memory("answers.sensitivities", net.formats.sensitivity.width, net.inputs))
     return memories
+
+
+def self_test_memory(plan: Plan) -> Memory:
+    """Give the ROM of the self-test's program."""
+    return Memory("self_test.rom", STEP_BITS + VALUE_BITS, count_rows(plan.net), written=False, block=True)
 
 
 def _table(name: str, table: Table) -> Memory:
