@@ -7,6 +7,7 @@ from dyadprop.baud import bit_period
 from dyadprop.errors import CapacityError
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
+from dyadprop.protocol import MAX_PAYLOAD, RECEIVE_SLOTS
 from dyadprop_boards.identity import identity
 from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.revision import gateware_revision
@@ -86,4 +87,9 @@ def make_chip(design: Design) -> Any:
     """Make the chip of a design."""
     board = design.board
     document = identity(design.plan, board, gateware_revision(), clock=design.clock)
-    return Chip(design.plan, document, design.clock, board.baud)
+    return Chip(design.plan, document, design.clock, board.baud, link_slots(board))
+
+
+def link_slots(board: Board) -> int:
+    """Give the packets that the link has room for: 16 fill a block RAM each way, or four of the small ones."""
+    return min(RECEIVE_SLOTS, board.fpga.block_ram_bits // (8 * MAX_PAYLOAD))

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop.baud import bit_period
 from dyadprop.plan import Plan
-from dyadprop.protocol import MAX_PERIOD
+from dyadprop.protocol import MAX_PERIOD, RECEIVE_SLOTS
 from dyadprop_hw.bridge import Bridge
 from dyadprop_hw.layouts import StageStatus
 from dyadprop_hw.line_rate import LineRate
@@ -34,6 +34,8 @@ class Core(wiring.Component):
         Hz; only the trial of a baud rate is measured in seconds.
     baud : int
         Rate at power-on.
+    slots : int
+        Packets of the session that it has room for, each way: 2, 4, 8 or 16.
 
     Members
     -------
@@ -60,10 +62,11 @@ class Core(wiring.Component):
     period: Signal
     status: Any
 
-    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int) -> None:
+    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int, slots: int = RECEIVE_SLOTS) -> None:
         self.plan = plan
         self.identity = identity
         self.clock = clock
+        self.slots = slots
         self.initial_period = bit_period(clock, baud)
         super().__init__(
             {
@@ -81,7 +84,7 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Session, bridge, network."""
         m = Module()
-        m.submodules.session = session = Session()
+        m.submodules.session = session = Session(self.slots)
         bridge = Bridge(self.plan, self.identity)
         network = DyadNetwork(self.plan)
         # A session that begins finds both as after power-on, the network's memories apart.
@@ -107,6 +110,7 @@ class Core(wiring.Component):
             rate.quiet.eq(session.all_sent & ~self.line_busy),
             self.period.eq(rate.period),
             bridge.register_value.eq(registers.value),
+            bridge.register_there.eq(registers.there),
             registers.index.eq(bridge.register_index),
             registers.arm.eq(bridge.arm),
             registers.first_gradient.eq(bridge.first_gradient),
@@ -130,7 +134,7 @@ class Chip(wiring.Component):
 
     Parameters
     ----------
-    plan, identity, clock, baud
+    plan, identity, clock, baud, slots
         As of `Core`.
 
     Members
@@ -145,8 +149,8 @@ class Chip(wiring.Component):
     tx: Signal
     self_test: Signal
 
-    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int) -> None:
-        self.core = Core(plan, identity, clock, baud)
+    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int, slots: int = RECEIVE_SLOTS) -> None:
+        self.core = Core(plan, identity, clock, baud, slots)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "self_test": In(32)})
 
     def elaborate(self, platform: object) -> Module:

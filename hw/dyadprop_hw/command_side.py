@@ -159,7 +159,9 @@ class CommandSide(wiring.Component):
         # -- the command ------------------------------------------------------------------------------------------
         kind = Signal(8)
         left = Signal(LENGTH_BITS)  # bytes of the body
-        expected, got = Signal(LENGTH_BITS), Signal(LENGTH_BITS)
+        largest = max(*(_length(command, sizes)[0] for command in Command), *Command, MIN_PERIOD, stages + 1)
+        expected = Signal(range(max(largest, *table.columns["weights_in"], *table.columns["gradients_in"]) + 1))
+        got = Signal(LENGTH_BITS)
         rest = Signal(range(2 * max(sizes.inputs + sizes.targets, CONTROL_BYTES, sizes.inputs)))
         multiple = Signal()
         stage = Signal(self._control["stage"].shape)
@@ -305,9 +307,9 @@ class CommandSide(wiring.Component):
                     refuse(Reason.STAGE, stages, number)
             with m.State("STAGE_LENGTH"):
                 with m.If(is_one(Command.LOAD)):
-                    m.d.sync += expected.eq(1 + table.all_weights)
+                    m.d.sync += expected.eq(table.weights_in)
                 with m.Elif(is_one(Command.WRITE_GRADIENT)):
-                    m.d.sync += expected.eq(1 + table.all_gradients)
+                    m.d.sync += expected.eq(table.gradients_in)
                 m.next = "LENGTH"
             with m.State("DIVIDE"):
                 # One bit of the length a cycle, the highest first; then it has turned once around.
