@@ -15,11 +15,11 @@ from dyadprop_boards.top import BoardTop
 TOP = "top"
 """Name of the design, and of the files that it becomes."""
 
-# Each of these memories has one writer and readers that never look at a word while it is written, or read it again before
-# they use it. Without this, yosys builds what such a read would give out of logic, two registers a bit on an iCE40.
-# Stages: claimed in lane.py and sample_memory.py, proved by `make formal`. Queues: one that is empty is not read, one that
-# is full is not written. Windows: the slot that is read is whole, the one that is written is not; a length that is read
-# while it is written is read once more. The others are never read and written in the same cycle.
+# Each of these memories has one writer and readers that never look at a word while it is written, or read it again
+# before they use it. Without this, yosys builds what such a read would give out of logic, two registers a bit on an
+# iCE40. Stages: claimed in lane.py and sample_memory.py, proved by `make formal`. Queues: one that is empty is not
+# read, one that is full is not written. Windows: the slot that is read is whole, the one that is written is not; a
+# length that is read while it is written is read once more. The others never read and write in the same cycle.
 PROVED_MEMORIES = (
     f"{TOP}.*.stage_*.lane_*",
     f"{TOP}.*.stage_*.memory",

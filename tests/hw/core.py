@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from dyadprop.network import Network, RawParameters
 from dyadprop.operations import Operation
 from dyadprop.plan import plan_network
-from dyadprop.protocol import Answer, Command, WireSizes
+from dyadprop.protocol import RECEIVE_SLOTS, Answer, Command, WireSizes
 from dyadprop_hw.chip import Core
 from dyadprop_hw.streams import connect_stream
 from dyadprop_sim.benches.packets import message
@@ -40,7 +40,7 @@ class Lonely(wiring.Component):
 
 
 class CoreSimulation:
-    def __init__(self, net: Network, seed: int = 0, stalls: float = 0.0) -> None:
+    def __init__(self, net: Network, seed: int = 0, stalls: float = 0.0, slots: int = RECEIVE_SLOTS) -> None:
         self.net = net
         self.plan = plan_network(net)
         self.ports = Ports(
@@ -48,8 +48,8 @@ class CoreSimulation:
         )
         path = build_library(
             "a core",
-            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r}",
-            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000)),
+            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r} {slots}",
+            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000, slots)),
             self.ports,
             OPTIONS,
         )
