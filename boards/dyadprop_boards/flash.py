@@ -16,7 +16,7 @@ from dyadprop.errors import DeviceLost, DeviceTimeout, DyadpropError, RangeError
 from dyadprop.link import SessionLost
 from dyadprop.messages import Flight
 from dyadprop.protocol import REGISTER_BYTES, Answer, Command, Register
-from dyadprop_boards.build import REPORT
+from dyadprop_boards.report_files import REPORT
 from dyadprop_boards.table import Board
 from dyadprop_boards.tools import LOADER, failure, run_tool
 

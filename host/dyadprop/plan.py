@@ -121,12 +121,12 @@ class StagePlan:
     @property
     def gradient_latency(self) -> int:
         """Cycles from the last sensitivity accepted to the last gradient written, in an idle stage."""
-        return self.load_latency + timing.ISSUE + self.groups * self.numbers.columns + self.lanes - 1 + timing.GRADIENT
+        return self.load_latency + timing.ISSUE + self.groups * self.numbers.columns + self.lanes - 1 + timing.WRITTEN
 
     @property
     def update_latency(self) -> int:
         """Cycles from the last sensitivity of a batch accepted to the last new weight written, in an idle stage."""
-        return self.gradient_latency - timing.GRADIENT + timing.UPDATE
+        return self.gradient_latency - timing.WRITTEN + timing.UPDATE
 
     @property
     def read_latency(self) -> int:
@@ -232,7 +232,7 @@ class Plan:
     @property
     def update_latency(self) -> int:
         """Cycles from the first input word of a batch of one to the last new weight written, in stage 1."""
-        return self.gradient_latency - timing.GRADIENT + timing.UPDATE
+        return self.gradient_latency - timing.WRITTEN + timing.UPDATE
 
     @property
     def step_interval(self) -> int:

@@ -10,11 +10,14 @@ QUEUE = 2  # accepted word -> valid word
 REQUANTIZE = 2
 TABLE_LOOKUP = 3
 ISSUE = 2  # column shown to the sample memory -> wave at lane 0
-RESULT = 6  # a row's last column at a lane -> its result leaves that lane
-PARTIAL = 4  # backward wave at a lane -> its partial sum leaves that lane
+MULTIPLIER = 3  # operands -> product
+RESULT = 5 + MULTIPLIER  # a row's last column at a lane -> its result leaves that lane
+PARTIAL = 3 + MULTIPLIER  # backward wave at a lane -> its partial sum leaves that lane
 GRADIENT = 5  # backward wave at a lane -> a read sees the new gradient
+WRITTEN = PARTIAL + 1  # backward wave at a lane -> the new gradient is in its memory; reads of it start later as well
 WEIGHT_STEP = 5  # gradient -> new weight and residual
-UPDATE = GRADIENT + WEIGHT_STEP  # backward wave that steps at a lane -> a read sees the new weight and the residual
+RESIDUAL = GRADIENT + WEIGHT_STEP  # backward wave that steps at a lane -> a read sees the residual
+UPDATE = WRITTEN + WEIGHT_STEP  # the same -> a read sees the new weight
 SATURATED = UPDATE  # the same -> its count of limited weights leaves that lane
 DIVIDE = 17  # softmax: numerator -> probability
 SOFTMAX_SUM = 2 + TABLE_LOOKUP + 1  # the last logit shown to the memory -> exponentials summed, dividing starts
@@ -28,5 +31,5 @@ def activation(name: str) -> int:
 def delta(numbers: StageNumbers) -> int:
     """Cycles from a sensitivity to its delta."""
     if numbers.has_slope_product:
-        return 1 + REQUANTIZE + 1 + REQUANTIZE
+        return MULTIPLIER + REQUANTIZE + MULTIPLIER + REQUANTIZE
     return REQUANTIZE if numbers.activation == "leaky_relu" and not numbers.matched else 1

@@ -309,7 +309,7 @@ class StageControl(wiring.Component):
             self.read.address.eq(counter.address),
         ]
         with m.If(operation == Operation.READ_WEIGHT):
-            m.d.comb += [self.read.operation.eq(BackwardOperation.READ_WEIGHT), self.read.fresh.eq(0)]
+            m.d.comb += self.read.operation.eq(BackwardOperation.READ_WEIGHT)
         with m.Elif(operation == Operation.WRITE_GRADIENT):
             m.d.comb += self.read.operation.eq(BackwardOperation.WRITE_GRADIENT)
 

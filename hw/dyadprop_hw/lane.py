@@ -12,6 +12,7 @@ from dyadprop import timing
 from dyadprop.plan import StagePlan
 from dyadprop_hw.claims import claim
 from dyadprop_hw.layouts import BackwardOperation, backward_wave, delta_wave, forward_wave, register_wave, result_wave
+from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.weight_step import WeightStep, rate_layout
 
 # What a cycle of the backward wave does, as it moves down a lane's pipeline.
@@ -70,6 +71,10 @@ class LaneShape:
         return Mux(base == self.deltas - self.groups, 0, base + self.groups)
 
 
+def _extend(value: Any, bits: int) -> Any:
+    return Cat(value, value[-1].replicate(bits - len(value)))
+
+
 class Lane(wiring.Component):
     """Weights, gradients and multipliers of the rows ``i = P - 1 - index (mod P)`` of one stage.
 
@@ -78,13 +83,11 @@ class Lane(wiring.Component):
         forward      acc <= W[r,j] * x_j      + (first ? 0 : acc)
         sensitivity  sum <= W[r,j] * delta[r] + sum of the previous lane
         gradient     G   <= delta[r] * x'_j   + (fresh ? 0 : G)
-    step         u = round(G / 2^s);  W <= W - u;  G <= G - u 2^s        with the last sample's products, in the same
-    pass
+    step         u = round(G / 2^s);  W <= W - u;  G <= G - u 2^s    with the last sample's products, in the same pass
 
-    Waves enter at ``*_in`` and leave at ``*_out`` one cycle later; nothing stalls. Results walk one lane in two
-    cycles, so that
-    those of all lanes, each one cycle later than its predecessor's, leave the last lane in consecutive cycles, its
-    own first.
+    Waves enter at ``*_in`` and leave at ``*_out`` one cycle later; nothing stalls. Results walk one lane in two cycles,
+    so that those of all lanes, each one cycle later than its predecessor's, leave the last lane in consecutive cycles,
+    its own first.
 
     Parameters
     ----------
@@ -108,11 +111,9 @@ class Lane(wiring.Component):
     Notes
     -----
     Multipliers: 2, and 1 more with a sensitivity pass. Memory: ``R (n_in + 1)`` weights (two readers; the writer
-    shares the forward
-    reader's address, as the two never act together) and as many gradients (one reader, one writer), ``B R`` deltas
-    (`StagePlan.banks`).
-    A gradient written by one wave is seen by reads that start ``GRADIENT_LATENCY`` cycles later or more; the stage
-    keeps that distance.
+    shares the forward reader's address, as the two never act together) and as many gradients (one reader, one writer),
+    ``B R`` deltas (`StagePlan.banks`). A gradient written by one wave is seen by reads that start
+    ``GRADIENT_LATENCY`` cycles later or more; the stage keeps that distance.
     """
 
     RESULT_LATENCY = timing.RESULT
@@ -227,33 +228,35 @@ class Lane(wiring.Component):
         ]
 
         frame = Cat(wave.valid & wave.last & ~wave.write, wave.first, wave.learn, wave.update)
-        frame_q1, frame_q2, frame_q3, frame_q4 = (Signal(4, name=f"forward_frame_q{i}") for i in range(1, 5))
-        operand = wave.operand[: numbers.operand_bits].as_signed()
+        added = 3 + Multiplier.LATENCY  # cycles from the wave to the sum
+        frames = [frame, *(Signal(4, name=f"forward_frame_q{i}") for i in range(1, added + 1))]
+        for earlier, later in itertools.pairwise(frames):
+            m.d.sync += later.eq(earlier)
+        before, after = frames[added - 1], frames[added]
         operand_q1 = Signal(signed(numbers.operand_bits), reset_less=True)
         operand_q2 = Signal.like(operand_q1)
         weight_q2 = Signal(signed(numbers.weight.width), reset_less=True)
-        product_q3 = Signal(signed(numbers.weight.width + numbers.operand_bits), reset_less=True)
-        sum_q4 = Signal(signed(numbers.accumulator_bits), reset_less=True)
+        total = Signal(signed(numbers.accumulator_bits), reset_less=True)
+        m.submodules.forward_product = product = Multiplier(numbers.weight.width, numbers.operand_bits)
+        m.d.comb += [product.a.eq(weight_q2), product.b.eq(operand_q2)]
         m.d.sync += [
-            Cat(frame_q1, frame_q2, frame_q3, frame_q4).eq(Cat(frame, frame_q1, frame_q2, frame_q3)),
-            operand_q1.eq(operand),
+            operand_q1.eq(wave.operand[: numbers.operand_bits].as_signed()),
             operand_q2.eq(operand_q1),
             weight_q2.eq(read.data),
-            product_q3.eq(weight_q2 * operand_q2),
             # accumulator_bits hold every sum of the columns' products (widths.sum_bits); padding columns come after
             # the last one.
-            sum_q4.eq(product_q3 + Mux(frame_q3[1], 0, sum_q4)),
+            total.eq(product.product + Mux(before[1], 0, total)),
         ]
 
-        result, result_q5 = (Signal(self.shape.result, name=name) for name in ("result", "result_q5"))
+        result, result_next = (Signal(self.shape.result, name=name) for name in ("result", "result_next"))
         m.d.comb += [
-            result.valid.eq(frame_q4[0] | self.result_in.valid),
-            result.learn.eq(Mux(frame_q4[0], frame_q4[2], self.result_in.learn)),
-            result.update.eq(Mux(frame_q4[0], frame_q4[3], self.result_in.update)),
-            result.value.eq(Mux(frame_q4[0], sum_q4, self.result_in.value)),
+            result.valid.eq(after[0] | self.result_in.valid),
+            result.learn.eq(Mux(after[0], after[2], self.result_in.learn)),
+            result.update.eq(Mux(after[0], after[3], self.result_in.update)),
+            result.value.eq(Mux(after[0], total, self.result_in.value)),
         ]
-        register_wave(m, result, result_q5)
-        register_wave(m, result_q5, self.result_out)
+        register_wave(m, result, result_next)
+        register_wave(m, result_next, self.result_out)
 
     def _backward(
         self,
@@ -267,12 +270,6 @@ class Lane(wiring.Component):
         """Build the backward pass; return when and where a step's weight is to be written."""
         numbers = self.shape.numbers
         wave = self.backward_in
-        m.d.comb += [
-            weight_read.addr.eq(wave.address),
-            gradient_read.addr.eq(wave.address),
-            delta_read.addr.eq(wave.delta),
-        ]
-
         learning = wave.operation == BackwardOperation.LEARN
         learn = wave.valid & learning
         if not self.shape.is_full(self.index):
@@ -292,59 +289,76 @@ class Lane(wiring.Component):
             m.d.sync += later.eq(earlier)
         for earlier, later in itertools.pairwise(addresses):
             m.d.sync += later.eq(earlier)
-        frame_q2, frame_q3, frame_q4, frame_q9 = (frames[i] for i in (2, 3, 4, timing.UPDATE - 1))
-        address_q4, address_q9 = addresses[4], addresses[timing.UPDATE - 1]
+        # Gradients are read so much later that they meet their products.
+        product_time = 2 + Multiplier.LATENCY
+        sum_time, step_time, gradient_time = product_time + 1, timing.UPDATE - 1, Multiplier.LATENCY - 1
+        m.d.comb += [
+            weight_read.addr.eq(wave.address),
+            gradient_read.addr.eq(addresses[gradient_time]),
+            delta_read.addr.eq(wave.delta),
+        ]
+        at_product, at_sum, at_step = (frames[time] for time in (product_time, sum_time, step_time))
         operand_q1 = Signal(signed(numbers.operand_bits), reset_less=True)
         operand_q2 = Signal.like(operand_q1)
-        weight_q2 = Signal(signed(numbers.weight.width), reset_less=True)
-        weight_q3 = Signal.like(weight_q2)
-        weight_q4 = Signal.like(weight_q2)
+        weights = {2: Signal(signed(numbers.weight.width), name="weight_q2", reset_less=True)}
+        for time in range(3, sum_time + 1):
+            weights[time] = Signal.like(weights[2], name=f"weight_q{time}", reset_less=True)
+            m.d.sync += weights[time].eq(weights[time - 1])
         delta_q2 = Signal(signed(numbers.sensitivity.width), reset_less=True)
-        gradient_q2 = Signal(signed(numbers.gradient_bits), reset_less=True)
-        gradient_q3 = Signal.like(gradient_q2)
-        gradient_product_q3 = Signal(signed(numbers.sensitivity.width + numbers.operand_bits), reset_less=True)
-        gradient_q4 = Signal.like(gradient_q2)
+        gradient_read_q = Signal(signed(numbers.gradient_bits), reset_less=True)
+        gradient = Signal.like(gradient_read_q)
+        new_gradient = Signal.like(gradient_read_q)
+        m.submodules.gradient_product = gradient_product = Multiplier(numbers.sensitivity.width, numbers.operand_bits)
+        m.d.comb += [gradient_product.a.eq(delta_q2), gradient_product.b.eq(operand_q2)]
         m.d.sync += [
             operand_q1.eq(wave.operand),
             operand_q2.eq(operand_q1),
-            weight_q2.eq(weight_read.data),
-            weight_q3.eq(weight_q2),
-            delta_q2.eq(delta_read.data),
-            gradient_q2.eq(gradient_read.data),
-            gradient_q3.eq(Mux(frame_q2.fresh, 0, gradient_q2)),
-            gradient_product_q3.eq(delta_q2 * operand_q2),
-            weight_q4.eq(weight_q3),
+            weights[2].eq(weight_read.data),
+            # No product where nothing is learnt: then the chain carries a read-out.
+            delta_q2.eq(Mux(frames[1].learns, delta_read.data, 0)),
+            gradient_read_q.eq(gradient_read.data),
+            gradient.eq(Mux(frames[product_time - 1].fresh, 0, gradient_read_q)),
             # gradient_bits hold max_batch worst-case products (widths.sum_bits), or fewer and a residual.
-            gradient_q4.eq(Mux(frame_q3.writes, self.partial_in, gradient_q3 + gradient_product_q3)),
+            new_gradient.eq(Mux(at_product.writes, self.partial_in, gradient + gradient_product.product)),
         ]
         # A wave that steps writes later than one that does not. The two never meet: a step ends its batch, and the next
         # batch's first wave comes a whole round trip behind it.
+        learnt = (at_sum.learns & ~at_sum.updates) | at_sum.writes
         m.d.comb += [
-            step.gradient.eq(gradient_q4),
-            step.weight.eq(weight_q4),
-            gradient_write.addr.eq(Mux(frame_q9.updates, address_q9, address_q4)),
-            gradient_write.data.eq(Mux(frame_q9.updates, step.residual, gradient_q4)),
-            gradient_write.en.eq(frame_q9.updates | (frame_q4.learns & ~frame_q4.updates) | frame_q4.writes),
+            step.gradient.eq(new_gradient),
+            step.weight.eq(weights[sum_time]),
+            gradient_write.addr.eq(Mux(at_step.updates, addresses[step_time], addresses[sum_time])),
+            gradient_write.data.eq(Mux(at_step.updates, step.residual, new_gradient)),
+            gradient_write.en.eq(at_step.updates | learnt),
         ]
-
-        claim(m, ~(frame_q9.updates & ((frame_q4.learns & ~frame_q4.updates) | frame_q4.writes)))
-        used = wave.valid & (wave.operation != BackwardOperation.WRITE_GRADIENT)
-        claim(m, ~(gradient_write.en & used & (gradient_write.addr == wave.address)))
+        claim(m, ~(at_step.updates & learnt))
+        used = frames[gradient_time].learns | frames[gradient_time].reads
+        claim(m, ~(gradient_write.en & used & (gradient_write.addr == gradient_read.addr)))
 
         # Limited weights are counted along the lanes, as the wave walks.
-        saturated_q10 = Signal.like(self.saturated_out)
-        m.d.sync += saturated_q10.eq(self.saturated_in + (frame_q9.updates & step.saturated))
-        m.d.comb += self.saturated_out.eq(saturated_q10)
+        saturated = Signal.like(self.saturated_out)
+        m.d.sync += saturated.eq(self.saturated_in + (at_step.updates & step.saturated))
+        m.d.comb += self.saturated_out.eq(saturated)
 
-        word = Mux(frame_q3.reads_weight, weight_q3, gradient_q3)
-        partial_q4 = Signal(signed(self.shape.partial_bits), reset_less=True)
-        m.d.comb += self.partial_out.eq(partial_q4)
+        # What goes onto the chain: the product, or the word of a read-out. Registers that are cleared in all other
+        # cycles let one level of logic choose.
+        chosen = frames[product_time - 1]
+        weight_word = Signal.like(weights[2])
+        reads_gradient = Signal()
+        m.d.sync += [
+            weight_word.eq(Mux(chosen.reads & chosen.reads_weight, weights[product_time - 1], 0)),
+            reads_gradient.eq(chosen.reads & ~chosen.reads_weight),
+        ]
+        bits = self.shape.partial_bits
+        addend: Any = _extend(weight_word, bits) | (_extend(gradient, bits) & reads_gradient.replicate(bits))
         if numbers.has_sensitivity:
-            product_q3 = Signal(signed(numbers.weight.width + numbers.sensitivity.width), reset_less=True)
-            m.d.sync += product_q3.eq(weight_q2 * delta_q2)
-            # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
-            addend = Mux(frame_q3.learns, product_q3, Mux(frame_q3.reads, word, 0))
-            m.d.sync += partial_q4.eq(self.partial_in + addend)
+            m.submodules.product = product = Multiplier(numbers.weight.width, numbers.sensitivity.width)
+            m.d.comb += [product.a.eq(weights[2]), product.b.eq(delta_q2)]
+            addend = self.partial_in + (addend | _extend(product.product, bits)).as_signed()
         else:
-            m.d.sync += partial_q4.eq(Mux(frame_q3.reads, word, self.partial_in))
-        return frame_q9.updates, address_q9
+            addend |= self.partial_in
+        # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
+        partial = Signal(signed(bits), reset_less=True)
+        m.d.sync += partial.eq(addend)
+        m.d.comb += self.partial_out.eq(partial)
+        return at_step.updates, addresses[step_time]

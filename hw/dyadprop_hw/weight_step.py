@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,16 +10,13 @@ from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed
 
+SHIFT_BITS = 6
 _FINE_BITS = 3
 
 
 def rate_layout(gradient_bits: int) -> data.StructLayout:
-    """Lay out a learning rate: ``shift`` is ``s`` of docs/arithmetic.md, ``mask`` has its ``s`` low bits set.
-
-    A residual of ``s - 1`` bits and a sign fits the accumulator beside a sample (section 8): ``s < gradient_bits``.
-    """
-    largest = gradient_bits - 1
-    return data.StructLayout({"shift": unsigned(largest.bit_length()), "mask": unsigned(largest)})
+    """Lay out a learning rate: ``shift`` is ``s`` of docs/arithmetic.md, ``mask`` has its ``s`` low bits set."""
+    return data.StructLayout({"shift": unsigned(SHIFT_BITS), "mask": unsigned(gradient_bits)})
 
 
 class WeightStep(wiring.Component):
@@ -76,50 +73,79 @@ class WeightStep(wiring.Component):
         bits = self.numbers.gradient_bits
         mask, shift = self.rate.mask, self.rate.shift
 
-        # Twice G, shifted by s: u before rounding, and below it the bit that says "half or more".
-        coarse_q1 = Signal(signed(bits + 1), reset_less=True)
-        low_q1 = Signal(unsigned(bits - 1), reset_less=True)
-        sticky_q1 = Signal(reset_less=True)
+        # Twice G, shifted by s: u before rounding, and below it the bit that says "half or more". A step beyond twice
+        # the weight's range limits the weight however it is rounded: two more bits than the weight's are enough of u.
+        step_bits = q.width + 2
+        fine = 1 << _FINE_BITS
+        window = 1 + step_bits + fine - 1
+        doubled = self.gradient << 1
+        negative = doubled[-1]
+        coarse_q1 = Signal(unsigned(window), reset_less=True)
+        low_q1 = Signal(signed(bits), reset_less=True)
+        negative_q1, sticky_q1, far_q1 = (
+            Signal(name=name, reset_less=True) for name in ("negative_q1", "sticky_q1", "far_q1")
+        )
+        with m.Switch(shift[_FINE_BITS:]):
+            for place in range(-(-bits // fine)):
+                with m.Case(place):
+                    shifted = (doubled >> (place * fine)).as_signed()
+                    m.d.sync += coarse_q1.eq(shifted)
+                    above = shifted[window:] if len(shifted) > window else Const(0, 0)
+                    m.d.sync += far_q1.eq((above ^ negative.replicate(len(above))).any() if len(above) else 0)
+            with m.Default():
+                m.d.sync += [coarse_q1.eq(negative.replicate(window)), far_q1.eq(0)]
         m.d.sync += [
-            coarse_q1.eq((self.gradient << 1) >> (shift[_FINE_BITS:] << _FINE_BITS)),
-            low_q1.eq(self.gradient & mask),
+            low_q1.eq(self.gradient),
             sticky_q1.eq((self.gradient & (mask >> 1)).any()),
+            negative_q1.eq(negative),
         ]
-        doubled_q2 = Signal.like(coarse_q1)
-        low_q2 = Signal.like(low_q1)
-        sticky_q2 = Signal(reset_less=True)
-        m.d.sync += [doubled_q2.eq(coarse_q1 >> shift[:_FINE_BITS]), low_q2.eq(low_q1), sticky_q2.eq(sticky_q1)]
 
-        # A step beyond twice the weight's range limits the weight however it is rounded: two more bits are enough of u.
-        floor = doubled_q2[1:].as_signed()
-        limit = 1 << (q.width + 1)
-        up = doubled_q2[0] & (sticky_q2 | doubled_q2[1])
-        step_q3 = Signal(signed(q.width + 3), reset_less=True)
+        placed = coarse_q1 >> shift[:_FINE_BITS]
+        half_q2, sticky_q2, negative_q2, far_q2 = (
+            Signal(name=name, reset_less=True) for name in ("half_q2", "sticky_q2", "negative_q2", "far_q2")
+        )
+        floor_q2 = Signal(signed(step_bits), reset_less=True)
+        low_q2 = Signal.like(low_q1)
+        # Bits of the window above u, and u's own sign.
+        beyond = Const(((1 << window) - 1) >> step_bits << step_bits, window)
+        outside = (coarse_q1 ^ negative_q1.replicate(window)) & (beyond << shift[:_FINE_BITS])[:window]
+        m.d.sync += [
+            Cat(half_q2, floor_q2).eq(placed),
+            low_q2.eq(low_q1),
+            sticky_q2.eq(sticky_q1),
+            negative_q2.eq(negative_q1),
+            far_q2.eq(far_q1 | outside.any()),
+        ]
+
+        up = half_q2 & (sticky_q2 | floor_q2[0])
+        step_q3 = Signal(signed(step_bits), reset_less=True)
         up_q3 = Signal(reset_less=True)
         low_q3 = Signal.like(low_q1)
-        limited = Mux(floor > limit - 1, limit - 1, Mux(floor < -limit, -limit, floor))
-        m.d.sync += [step_q3.eq(limited + up), up_q3.eq(up), low_q3.eq(low_q2)]
+        limited = Mux(far_q2, Cat((~negative_q2).replicate(step_bits - 1), negative_q2).as_signed(), floor_q2)
+        m.d.sync += [step_q3.eq(limited), up_q3.eq(up), low_q3.eq(low_q2)]
 
         weight: Any = self.weight
         for cycle in range(3):
             weight_next = Signal(Fixed(q), name=f"weight_q{cycle + 1}", reset_less=True)
             m.d.sync += weight_next.eq(weight)
             weight = weight_next
-        difference_q4 = Signal(signed(q.width + 3), reset_less=True)  # a step at its limit and a weight
+        difference_q4 = Signal(signed(q.width + 3), reset_less=True)
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
-            difference_q4.eq(weight - step_q3),
-            residual_q4.eq(Cat(low_q3 | Mux(up_q3, ~mask, 0), up_q3)),
+            # W - u - up with one carry chain: W + ~u + ~up, and 1 as the carry into ~up.
+            difference_q4.eq((Cat(1, weight).as_signed() + Cat(~up_q3, ~step_q3).as_signed())[1:].as_signed()),
+            residual_q4.eq((low_q3 & mask) | (up_q3.replicate(bits) & ~mask)),
         ]
 
         weight_q5 = Signal(Fixed(q), reset_less=True)
         residual_q5 = Signal.like(residual_q4)
         saturated_q5 = Signal(reset_less=True)
-        above, below = difference_q4 > q.max_int, difference_q4 < q.min_int
+        negative_q4 = difference_q4[-1]
+        outside_q4 = (difference_q4[q.width - 1 : -1] ^ negative_q4.replicate(3)).any()
         m.d.sync += [
-            weight_q5.eq(Mux(above, q.max_int, Mux(below, q.min_int, difference_q4))),
+            weight_q5.eq(Mux(outside_q4, Cat((~negative_q4).replicate(q.width - 1), negative_q4), difference_q4)),
             residual_q5.eq(residual_q4),
-            saturated_q5.eq(above | below),
+            saturated_q5.eq(outside_q4),
         ]
         m.d.comb += [
             self.weight_out.eq(weight_q5),

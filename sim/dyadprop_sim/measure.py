@@ -161,7 +161,7 @@ class _Streams:
             simulation.wait(1)
         # The pass has shown its last column in the cycle before, in tiny layers one that does not exist.
         shown = simulation.cycle - 1 - (stage.backward_cycles - stage.groups * stage.numbers.columns)
-        return shown + timing.ISSUE + stage.lanes - 1 + timing.GRADIENT
+        return shown + timing.ISSUE + stage.lanes - 1 + timing.WRITTEN
 
     def _read(self) -> list[RawParameters]:
         """Read all gradients out, and clear them."""

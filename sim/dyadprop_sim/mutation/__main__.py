@@ -55,10 +55,10 @@ def read_rules() -> list[Rule]:
     ]
 
 
-def run_network(name: str, count: int, seed: int, scripts: int, rules: list[Rule]) -> dict[str, Any]:
+def run_network(name: str, count: int, seed: int, scripts: int, rules: list[Rule], only: str = "") -> dict[str, Any]:
     """Run the mutants of one network; give the figures and print the survivors."""
     start = time.monotonic()
-    network = MutatedNetwork(mutated_plans()[name], count, seed)
+    network = MutatedNetwork(mutated_plans()[name], count, seed, only)
     survivors = [mutant for mutant, found in network.run(scripts) if found is None]
     proven = network.prove_equivalent(survivors)
     listed, left = [], []
@@ -94,6 +94,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dyadprop_sim.mutation", description=__doc__)
     parser.add_argument("--mutants", type=int, default=75, metavar="N", help="of each network (default: %(default)s)")
     parser.add_argument("--network", action="append", choices=list(mutated_plans()), help="only this one; repeatable")
+    parser.add_argument(
+        "--only", default="", metavar="REGEX", help="all mutants, at most --mutants, with this in their description"
+    )
     parser.add_argument("--scripts", type=int, default=2, metavar="N", help="seeds tried (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the sample (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
@@ -101,7 +104,8 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING)
     rules = read_rules()
     results = [
-        run_network(name, args.mutants, args.seed, args.scripts, rules) for name in args.network or mutated_plans()
+        run_network(name, args.mutants, args.seed, args.scripts, rules, args.only)
+        for name in args.network or mutated_plans()
     ]
     total, killed, proven = (sum(result[key] for result in results) for key in ("mutants", "killed", "proven"))
     listed, left = (sum(len(result[key]) for result in results) for key in ("listed", "survivors"))

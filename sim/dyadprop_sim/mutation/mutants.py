@@ -22,6 +22,7 @@ from dyadprop_sim.verilator import NetworkSimulation
 
 SELECTOR = "mutant"
 SELECTOR_BITS = 16
+ALL = 1_000_000  # more mutants than a network has
 PATIENCE = 3000  # cycles without progress; the slowest stall of the script lasts a few hundred
 SHORT_RUNS, SHORT = 4, 120  # starts from other contents, and the observations of each
 FIRST_COUNT = (1 << COUNTER_BITS) - 5  # counters start close to their wrap, which real ones reach after hours
@@ -82,22 +83,31 @@ class MutatedNetwork:
         Mutants; yosys samples evenly over cells, wires and source lines.
     seed : int
         Of the sample.
+    only : str
+        Take the first ``count`` of all mutants in whose description or source lines this regular expression is found.
     """
 
-    def __init__(self, plan: Plan, count: int, seed: int) -> None:
+    def __init__(self, plan: Plan, count: int, seed: int, only: str = "") -> None:
         self.plan = plan
         design = forget_initial_values(rtlil.convert(OpenNetwork(plan), name="top", emit_src=True))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "top.il").write_text(design)
             control = f"-ctrl {SELECTOR} {SELECTOR_BITS} 1"
-            sample = f"mutate -list {count} -seed {seed} -o list.ys {control} @target"
+            sample = f"mutate -list {ALL if only else count} -seed {seed} -o list.ys {control} @target"
             run_yosys(f"{_PREPARE}{sample}\nwrite_rtlil flat.il\n", folder)
             self._design = (folder / "flat.il").read_text()
+            netlist = _Netlist(self._design)
+            lines = (folder / "list.ys").read_text().splitlines()
+            if only:
+                lines = [line for line in lines if re.search(only, str(netlist.describe(line)), re.MULTILINE)][:count]
+                lines = [re.sub(r"-ctrl (\S+) (\S+) \d+", rf"-ctrl \1 \2 {k}", line) for k, line in enumerate(lines, 1)]
+            if not lines:
+                raise ValueError(f"the network has no mutant like {only!r}")
+            (folder / "list.ys").write_text("".join(f"{line}\n" for line in lines))
             run_yosys("read_rtlil flat.il\nscript list.ys\nopt_clean\nwrite_verilog -noattr top.v\n", folder)
             self._verilog = (folder / "top.v").read_text()
-            netlist = _Netlist(self._design)
-            self.mutants = [netlist.describe(line) for line in (folder / "list.ys").read_text().splitlines()]
+            self.mutants = [netlist.describe(line) for line in lines]
 
     def run(self, scripts: int) -> Iterator[tuple[Mutant, str | None]]:
         """Run each mutant through scripts of seeds 1, 2, ... until one finds it.

@@ -12,7 +12,7 @@ from dyadprop.operations import COUNTER_BITS, SCALE_BITS, STAGE_BITS, STAGE_COUN
 from dyadprop.plan import Plan
 from dyadprop.rates import FULL_SCALE, MIN_SCALE
 from dyadprop.tables import TABLE_ACTIVATIONS
-from dyadprop.widths import PROBABILITY
+from dyadprop.widths import PROBABILITY, StageNumbers
 from dyadprop_hw.layouts import ControlKind
 from dyadprop_hw.network import control_data_bits
 from dyadprop_sim import arithmetic
@@ -34,7 +34,7 @@ EDGE = 2  # samples on, above and below each unit's rounding edge
 CLOSED = 12  # random times for which each stream is closed
 SHAKES = 12  # samples whose tokens are changed on the way
 PAUSES = 12  # batches under stalls, with one that is timed behind each
-NEAR = 4  # samples nearest to each comparison of a divider, on either side
+NEAR = 6  # samples nearest to each comparison of a divider, on either side
 # Commands that must not overtake a sample.
 HELD = (
     Operation.WORD,
@@ -288,15 +288,16 @@ class Script:
         """Send what the softmax's divider hardly tells apart, in each bit of its quotients."""
         form = self.plan.stages[-1].numbers.output
         for turn in range(2):
-            data = draw_data(self.net, int(self.rng.integers(1 << 30)), "realistic", DRAWN)
+            data = draw_data(self.net, int(self.rng.integers(1 << 30)), "realistic", 10 * DRAWN)
             rest = arithmetic.exponentials(Model(self.net, data.params).predict(data.x).outputs, form.fraction_bits)
             divisor = rest.sum(axis=1, keepdims=True)
             chosen: list[Ints] = []
             for _ in range(PROBABILITY.fraction_bits + 2):
                 distance = rest - divisor
-                for side in (distance >= 0, distance < 0):
-                    order = np.argsort(np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1))
-                    chosen.append(order[:NEAR])
+                # A bit of the divisor is told from its opposite only where it is small.
+                for side in (distance >= 0, distance < 0, (distance >= 0) & (divisor & 3 < 2)):
+                    ranked = np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1)
+                    chosen.append(np.argpartition(ranked, NEAR)[:NEAR])
                 rest = 2 * np.where(distance >= 0, distance, rest)
             yield from self._selected(f"near quotients, turn {turn}", data, np.unique(np.concatenate(chosen)))
 
@@ -703,7 +704,14 @@ class Script:
         self.rtl.counters([self.rtl.command(self.depth + 1, Operation.RATE, [FULL_SCALE])])
 
     def _untold(self, data: Data) -> Iterator[Entry]:
-        """Learn and step before any rate has been set: full seeds, and whole gradients."""
+        """Learn and step before any rate has been set: full seeds, and whole gradients.
+
+        With every second seed gradients are stored before: then the first sample does not start from zero, and rows
+        that do not exist hold anything.
+        """
+        if self.seed % 2:
+            self._sums = self._draw_residuals([6] * self.depth)
+            self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
         part = Data(data.params, data.x[:1], data.targets[:1], data.seeds[:1])
         one = np.ones(1, dtype=np.int64)
         yield from self._learn_and_step("before any rate", part, 0 * one, [0] * self.depth)
@@ -715,11 +723,14 @@ class Script:
         self._params = list(data.params)
         self.rtl.load(data.params)
         shifts, self._sums, self._summed = [], [], 0
-        for stage, zero in zip(self.plan.stages, self._zeros(), strict=True):
+        for stage in self.plan.stages:
             n = stage.numbers
-            shift = (turn + int(self.rng.integers(2)) * 11) % (n.largest_step_shift(1) + 1)
-            drawn = self._draw_exact(zero.weight.size + zero.bias.size, n.gradient_bits, shift, turn)
-            self._sums.append(self._table(n.index, drawn))
+            largest = n.largest_step_shift(1)
+            # Next to ties every second time the largest shift, which has a bit of each kind; else small ones too.
+            shift = max(0, largest - (turn // 2 % 2) * int(self.rng.integers(1, 4)))
+            if turn % 2:
+                shift = int(self.rng.integers(0, (3, largest)[turn // 2 % 2], endpoint=True))
+            self._sums.append(self._table(n.index, self._draw_exact(n, shift, turn)))
             shifts.append(shift)
         self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
         self.rtl.counters(self._rates(shifts))
@@ -741,23 +752,20 @@ class Script:
         yield from self._read_gradients(what)
         yield from self._counters(what)
 
-    def _draw_exact(self, count: int, bits: int, shift: int, turn: int) -> Ints:
-        """Draw accumulators: ties, what lies next to them in each bit, single bits, anything."""
-        position = np.arange(count, dtype=np.int64) + turn * count
-        whole = self.rng.integers(-5, 5, count, dtype=np.int64) << shift
-        half = (1 << shift) >> 1
-        far = 1 << position % max(shift - 1, 1) if shift > 1 else 0 * position
-        single = 1 << position % (bits - 1)
-        room = (1 << (bits - 1)) - 1
-        menu = (
-            whole + half,
-            whole + half + far,
-            whole + half - far,
-            single + (self.rng.integers(0, 3, count, dtype=np.int64) << shift),
-            -single - (self.rng.integers(0, 3, count, dtype=np.int64) << shift),
-            self.rng.integers(-room, room, count, dtype=np.int64, endpoint=True),
-        )
-        return np.clip(np.choose(self.rng.integers(0, len(menu), count), menu), -room, room)
+    def _draw_exact(self, n: StageNumbers, shift: int, turn: int) -> Ints:
+        """Draw accumulators a bit above a tie, in odd turns single bits; the turns go through all bits."""
+        count = n.outputs * n.columns
+        room = (1 << (n.gradient_bits - 1)) - 1
+        position = turn // 4 + 10 * (np.arange(count, dtype=np.int64) % n.columns)
+        if turn % 2:
+            low = self.rng.integers(0, 3, count, dtype=np.int64) << shift
+            drawn = self.rng.choice((-1, 1), count) * ((1 << position % (n.gradient_bits - 1)) + low)
+        else:
+            half = (1 << shift) >> 1
+            far = 1 << position % (shift - 1) if shift > 1 else 0
+            steps = min(2, room >> shift + 1)
+            drawn = (2 * self.rng.integers(-steps, steps, count, endpoint=True) << shift) + half + far
+        return np.asarray(np.clip(drawn, -room, room), dtype=np.int64)
 
     def _rates(self, shifts: list[int]) -> list[Words]:
         return [self.rtl.command(stage, Operation.RATE, [shift]) for stage, shift in enumerate(shifts, start=1)]

@@ -294,18 +294,19 @@ async def waves(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(LANES), seed=[1])
 async def distances(dut: Any, variant: str, seed: int) -> None:
-    """Reads see a gradient exactly ``GRADIENT_LATENCY`` after its wave, a step ``UPDATE_LATENCY``, and not sooner."""
+    """Reads see a gradient ``GRADIENT`` after its wave, a residual ``RESIDUAL``, a weight ``UPDATE``; not sooner."""
     bench, model, monitor, ports = make(dut, variant, seed)
     cycle = model.load(0)
-    for update, latency in ((0, timing.GRADIENT), (0, timing.GRADIENT), (1, timing.UPDATE), (1, timing.UPDATE)):
+    for update, latency in ((0, timing.GRADIENT), (0, timing.GRADIENT), (1, timing.RESIDUAL), (1, timing.RESIDUAL)):
         before = model.gradients.get(1)
         assert model.backward(cycle, LEARN, update=update, addresses=range(1, 2))
         if before is not None:
             model.peek(cycle + latency - 1, 1, before)
         model.peek(cycle + latency, 1, model.gradients[1])
-        assert model.backward(cycle + latency + 1, READ_WEIGHT, addresses=range(1, 2))
         # The next product is added to it as soon as it can be read.
-        cycle += latency + 2
+        cycle += max(latency + 1, timing.UPDATE)
+        assert model.backward(cycle, READ_WEIGHT, addresses=range(1, 2))
+        cycle += 1
     assert model.backward(cycle, LEARN, addresses=range(1, 2))
     assert model.backward(cycle + timing.GRADIENT, LEARN, addresses=range(1, 2))
     model.peek(cycle + 2 * timing.GRADIENT, 1, model.gradients[1])
