@@ -6,6 +6,7 @@ from typing import Any
 from dyadprop.baud import bit_period
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
+from dyadprop.protocol import MAX_PAYLOAD, RECEIVE_SLOTS
 from dyadprop.self_test import self_test_program
 from dyadprop.self_test_program import Program
 from dyadprop_boards.capacity import choose_plan
@@ -88,4 +89,9 @@ def make_untested_chip(design: Design) -> Any:
 def _chip(design: Design, program: Program | None) -> Any:
     board = design.board
     document = identity(design.plan, board, gateware_revision(), clock=design.clock)
-    return Chip(design.plan, document, design.clock, board.baud, program)
+    return Chip(design.plan, document, design.clock, board.baud, program, link_slots(board))
+
+
+def link_slots(board: Board) -> int:
+    """Give the packets that the link has room for: 16 fill a block RAM each way, or four of the small ones."""
+    return min(RECEIVE_SLOTS, board.fpga.block_ram_bits // (8 * MAX_PAYLOAD))

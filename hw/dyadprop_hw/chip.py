@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop.baud import bit_period
 from dyadprop.plan import Plan
-from dyadprop.protocol import MAX_PERIOD, SelfTest
+from dyadprop.protocol import MAX_PERIOD, RECEIVE_SLOTS, SelfTest
 from dyadprop.self_test_program import Program
 from dyadprop_hw.bridge import Bridge
 from dyadprop_hw.layouts import StageStatus
@@ -39,6 +39,8 @@ class Core(wiring.Component):
     program : Program, optional
         Self-test of the network (`dyadprop.self_test`). It begins with reset; until it is over, messages of the host
         wait. Behind it, bridge and network are as after reset.
+    slots : int
+        Packets of the session that it has room for, each way: 2, 4, 8 or 16.
 
     Members
     -------
@@ -65,11 +67,20 @@ class Core(wiring.Component):
     period: Signal
     status: Any
 
-    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int, program: Program | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        identity: bytes,
+        clock: float,
+        baud: int,
+        program: Program | None = None,
+        slots: int = RECEIVE_SLOTS,
+    ) -> None:
         self.plan = plan
         self.identity = identity
         self.clock = clock
         self.program = program
+        self.slots = slots
         self.initial_period = bit_period(clock, baud)
         super().__init__(
             {
@@ -87,7 +98,7 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Session, bridge, network."""
         m = Module()
-        m.submodules.session = session = Session()
+        m.submodules.session = session = Session(self.slots)
         bridge = Bridge(self.plan, self.identity)
         network = DyadNetwork(self.plan)
         # A session that begins finds both as after power-on, the network's memories apart.
@@ -127,6 +138,7 @@ class Core(wiring.Component):
             rate.quiet.eq(session.all_sent & ~self.line_busy),
             self.period.eq(rate.period),
             bridge.register_value.eq(registers.value),
+            bridge.register_there.eq(registers.there),
             registers.index.eq(bridge.register_index),
             registers.arm.eq(bridge.arm),
             registers.first_gradient.eq(bridge.first_gradient & ~testing),
@@ -155,7 +167,7 @@ class Chip(wiring.Component):
 
     Parameters
     ----------
-    plan, identity, clock, baud, program
+    plan, identity, clock, baud, program, slots
         As of `Core`.
 
     Members
@@ -170,8 +182,16 @@ class Chip(wiring.Component):
     tx: Signal
     led: Signal
 
-    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int, program: Program | None = None) -> None:
-        self.core = Core(plan, identity, clock, baud, program)
+    def __init__(
+        self,
+        plan: Plan,
+        identity: bytes,
+        clock: float,
+        baud: int,
+        program: Program | None = None,
+        slots: int = RECEIVE_SLOTS,
+    ) -> None:
+        self.core = Core(plan, identity, clock, baud, program, slots)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(1)})
 
     def elaborate(self, platform: object) -> Module:

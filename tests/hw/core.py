@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Out
 from dyadprop.network import Network, RawParameters
 from dyadprop.operations import Operation
 from dyadprop.plan import plan_network
-from dyadprop.protocol import Answer, Command, SelfTest, WireSizes
+from dyadprop.protocol import RECEIVE_SLOTS, Answer, Command, SelfTest, WireSizes
 from dyadprop.self_test_program import Program
 from dyadprop_hw.chip import Core
 from dyadprop_hw.streams import connect_stream
@@ -47,15 +47,22 @@ class Lonely(wiring.Component):
 
 
 class CoreSimulation:
-    def __init__(self, net: Network, seed: int = 0, stalls: float = 0.0, program: Program | None = None) -> None:
+    def __init__(
+        self,
+        net: Network,
+        seed: int = 0,
+        stalls: float = 0.0,
+        program: Program | None = None,
+        slots: int = RECEIVE_SLOTS,
+    ) -> None:
         self.net = net
         self.plan = plan_network(net)
         stages = tuple(f"status__{k}" for k in range(len(self.plan.stages)))
         self.ports = Ports(inputs=("rx",), outputs=("tx",), status=(*stages, "verdict", "test_cycles"))
         path = build_library(
             "a core",
-            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r} {program!r}",
-            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000, program)),
+            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r} {program!r} {slots}",
+            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000, program, slots)),
             self.ports,
             OPTIONS,
         )

@@ -11,7 +11,7 @@ from dyadprop_sim.random_networks import Case
 
 NETWORKS = 200
 # Small networks: what differs between networks is structure, and each one is a build of its own, paid by the lane.
-LAYERS = (1, 2, 1, 3, 2, 1, 2, 4, 2, 5)
+LAYERS = (1, 2, 1, 2, 1, 3, 1, 2, 1, 4, 2, 1, 2, 1, 3, 1, 2, 1, 2, 5)
 MAX_WIDTHS = (3, 3, 3, 5, 2, 3, 3)
 
 
