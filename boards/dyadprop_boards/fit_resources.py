@@ -39,7 +39,8 @@ EXACT: tuple[Resource, ...] = ("multipliers", "block_rams")
 GOAL = 0.10  # of LUTs and flip-flops, on ECP5
 COMMAND = "python -m dyadprop_boards.fit_resources"
 _RIDGE = 1e-3  # keeps features that always go together from taking each other's share
-_SWEEPS = 4000
+_STEPS = 1000
+_TOLERANCE = 1e-9
 
 _log = logging.getLogger(__name__)
 
@@ -115,15 +116,32 @@ def fit_table(designs: Iterable[Measured]) -> dict[str, dict[str, dict[str, floa
 
 
 def _least_squares(matrix: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Solve with coefficients that are not negative: no feature of a design makes it smaller."""
+    """Solve with coefficients that are not negative: no feature of a design makes it smaller.
+
+    Lawson and Hanson's method: features enter one by one, and leave where their coefficient would turn negative.
+    """
     size = np.maximum(np.linalg.norm(matrix, axis=0), 1e-12)
     scaled = matrix / size
     gram = scaled.T @ scaled + _RIDGE * np.eye(len(size))
     right = scaled.T @ wanted
     found = np.zeros(len(size))
-    for _ in range(_SWEEPS):
-        for k in range(len(size)):
-            found[k] = max(0.0, found[k] + (right[k] - gram[k] @ found) / gram[k, k])
+    chosen = np.zeros(len(size), dtype=bool)
+    for _ in range(_STEPS):
+        gain = np.where(chosen, -np.inf, right - gram @ found)
+        if gain.max(initial=-np.inf) <= _TOLERANCE * np.abs(right).max():
+            break
+        chosen[gain.argmax()] = True
+        while True:
+            solved = np.zeros(len(size))
+            solved[chosen] = np.linalg.solve(gram[np.ix_(chosen, chosen)], right[chosen])
+            falling = chosen & (solved <= 0.0)
+            if not falling.any():
+                break
+            step = (found[falling] / (found[falling] - solved[falling])).min()
+            found += step * (solved - found)
+            chosen &= found > _TOLERANCE * found.max(initial=0.0)
+            found[~chosen] = 0.0
+        found = solved
     return found / size
 
 
@@ -181,8 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--coefficients", metavar="FILE", help=f"default: {COEFFICIENTS} in the package")
     args = parser.parse_args(argv)
     path = Path(args.coefficients or str(files("dyadprop_boards") / COEFFICIENTS))
-    document: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"families": {}, "designs": {}}
-    document |= {"command": COMMAND}
+    document: dict[str, Any] = {"command": COMMAND, "designs": {}, "families": {}}
+    if path.is_file():
+        document |= json.loads(path.read_text())
     told: list[str] = []
     try:
         for family in args.family or FAMILIES:
@@ -204,11 +223,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "tool": designs[0].tool,
                 "predicted": found,
             }
+            write_json(path, document)
+            print(f"written to {path}", flush=True)
     except DyadpropError as error:
         print(f"fit_resources: {error}", file=sys.stderr)
         return 3
-    write_json(path, document)
-    print(f"written to {path}")
     if told:
         print(f"not as it should be: {'; '.join(told)}")
     return 1 if told else 0
