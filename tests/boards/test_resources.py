@@ -88,10 +88,9 @@ def test_it_grows_with_the_network() -> None:
     assert longer["block_rams"] > small["block_rams"]
 
 
-def test_the_coefficients_tell_what_they_were_fitted_to() -> None:
-    for family in ("ecp5", "ice40", "gowin"):
-        assert coefficients(family)  # type: ignore[arg-type]
-    assert LEEWAY["luts"] == 1 + GOAL
+def test_the_leeway_is_the_goal_of_the_prediction() -> None:
+    assert LEEWAY["luts"] == LEEWAY["flip_flops"] == 1 + GOAL
+    assert LEEWAY["multipliers"] == LEEWAY["block_rams"] == 1
 
 
 @pytest.mark.parametrize("family", ["ecp5", "ice40", "gowin"])
