@@ -7,7 +7,8 @@ upper = $(shell echo '$1' | tr a-z A-Z)
 option = $(foreach name,$1,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images test sim formal mutate mutate-golden lint bench bitstream named-bitstream boards clean setup-demo setup-boards setup-dev
+.PHONY: help demo images test test-all sim formal mutate mutate-golden lint bench bitstream named-bitstream boards clean \
+	setup-demo setup-boards setup-dev setup-all
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
@@ -20,11 +21,16 @@ demo: setup-demo ## train on digits, then watch a network settle; DEVICE= UPDATE
 images: setup-demo ## draw the pictures of docs/images again, and fill the tables of docs/theorem.md
 	$(BIN)/dyadprop train --out build/images
 	$(BIN)/dyadprop wave --out build/images
+	$(BIN)/dyadprop profile --bits 8 --out build/images
+	$(BIN)/python examples/online_drift.py build/images/drift.png
 	$(BIN)/dyadprop relax --figures build/images --page docs/theorem.md
 	cp build/images/*.png build/images/*.gif docs/images
 
 test: setup-dev ## run all tests; PYTEST_ARGS= passes through
 	$(BIN)/pytest -n 2 --junitxml=build/junit.xml $(PYTEST_ARGS)
+
+test-all: setup-all ## run all tests, those with torch, JAX, ONNX and Keras too, and skip none for a missing package
+	$(BIN)/pytest -n 2 --require-packages --junitxml=build/junit.xml $(PYTEST_ARGS)
 
 sim: setup-dev ## run the cocotb benches; SIM=verilator|icarus BLOCK=lane SEED= pass through, WAVES=1 writes waves
 	$(BIN)/python -m dyadprop_sim.benches $(call option,sim block seed) $(if $(filter-out 0,$(WAVES)),--waves)
@@ -62,5 +68,5 @@ clean: ## remove what was built; .venv stays
 	rm -rf build dist
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
-setup-demo setup-boards setup-dev: setup-%:
+setup-demo setup-boards setup-dev setup-all: setup-%:
 	@./setup.sh $*

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: ./setup.sh demo|boards|dev
+# Usage: ./setup.sh demo|boards|dev|all
 #
 # Make .venv with that extra of pyproject.toml, and install the Debian packages that it needs. Does nothing when all of
 # that is there. PYTHON=/path/to/python3 chooses the interpreter.
@@ -8,9 +8,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 exec 9<setup.sh && flock 9  # `make -j` sets up once
 
 extra=${1:-}
-case $extra in
-    demo | boards | dev) ;;
-    *) echo "setup: got '$extra', expected demo, boards or dev" >&2; exit 2 ;;
+case $extra in  # enough: the extras that hold all that this one does; tests: whether those of cocotb must run
+    demo | boards) enough="$extra dev all" tests= ;;
+    dev) enough="dev all" tests=yes ;;
+    all) enough=all tests=yes ;;
+    *) echo "setup: got '$extra', expected demo, boards, dev or all" >&2; exit 2 ;;
 esac
 
 step() { echo "setup: $*"; }
@@ -40,7 +42,7 @@ find_python() {
     local name
     for name in ${PYTHON:-python3.11 python3.12 python3.13 python3 /usr/bin/python3}; do
         usable "$name" || continue
-        [[ $extra != dev ]] || embeddable "$name" || debian_python "$name" || continue
+        [[ -z $tests ]] || embeddable "$name" || debian_python "$name" || continue
         python=$name
         return
     done
@@ -58,7 +60,7 @@ missing_packages() {
     fi
     find_python
     [[ -n $python || -n ${PYTHON:-} ]] || missing+=(python3-venv)
-    if [[ $extra == dev ]]; then
+    if [[ -n $tests ]]; then
         command -v iverilog >/dev/null || missing+=(iverilog)    # the second simulator of the tests
         if [[ -n $python ]]; then
             embeddable "$python" || missing+=("lib$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')")
@@ -100,7 +102,7 @@ made_from() { { pwd; cat pyproject.toml setup.sh; echo "${PYTHON:-}"; } | sha256
 stamp=.venv/made-from
 now=$(made_from)
 if .venv/bin/python -c '' 2>/dev/null; then
-    for have in "$extra" dev; do  # dev holds all that the others do
+    for have in $enough; do
         [[ $(cat "$stamp-$have" 2>/dev/null) != "$now" ]] || exit 0
     done
 fi
@@ -108,7 +110,7 @@ fi
 step "setting up .venv with $python ($("$python" -c 'import platform; print(platform.python_version())'))"
 rm -f "$stamp"-*
 if [[ -n ${PYTHON:-} ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 ||
-    { [[ $extra == dev ]] && ! embeddable .venv/bin/python; }; then
+    { [[ -n $tests ]] && ! embeddable .venv/bin/python; }; then
     "$python" -m venv --clear .venv
 fi
 step "installing dyadprop[$extra] from PyPI (log: .venv/pip.log)"

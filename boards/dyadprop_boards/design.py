@@ -6,6 +6,9 @@ from typing import Any
 from dyadprop.baud import bit_period
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
+from dyadprop.protocol import MAX_PAYLOAD, RECEIVE_SLOTS
+from dyadprop.self_test import self_test_program
+from dyadprop.self_test_program import Program
 from dyadprop_boards.capacity import choose_plan
 from dyadprop_boards.identity import identity
 from dyadprop_boards.pll import Pll, find_pll
@@ -74,7 +77,21 @@ def fit(
 
 
 def make_chip(design: Design) -> Any:
-    """Make the chip of a design."""
+    """Make the chip of a design, with its self-test; the golden model says what a healthy one answers."""
+    return _chip(design, self_test_program(design.net))
+
+
+def make_untested_chip(design: Design) -> Any:
+    """Make the chip of a design without a self-test, which takes a ROM and some logic."""
+    return _chip(design, None)
+
+
+def _chip(design: Design, program: Program | None) -> Any:
     board = design.board
     document = identity(design.plan, board, gateware_revision(), clock=design.clock)
-    return Chip(design.plan, document, design.clock, board.baud)
+    return Chip(design.plan, document, design.clock, board.baud, program, link_slots(board))
+
+
+def link_slots(board: Board) -> int:
+    """Give the packets that the link has room for: 16 fill a block RAM each way, or four of the small ones."""
+    return min(RECEIVE_SLOTS, board.fpga.block_ram_bits // (8 * MAX_PAYLOAD))

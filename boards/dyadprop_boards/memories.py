@@ -3,6 +3,8 @@
 from dyadprop.operations import COUNTER_BITS, OPERATION_BITS, STAGE_BITS
 from dyadprop.plan import Plan, StagePlan
 from dyadprop.protocol import WireSizes
+from dyadprop.self_test import count_rows
+from dyadprop.self_test_program import STEP_BITS, VALUE_BITS
 from dyadprop.tables import SOFTMAX_FRACTION, TABLE_ACTIVATIONS, Table, exp_table, phi_table
 from dyadprop.widths import StageNumbers, target_format
 from dyadprop_boards.memory_mapping import Memory
@@ -35,9 +37,9 @@ def edge_memories(plan: Plan, stage: StagePlan) -> list[Memory]:
     data_bits = control_data_bits(plan)
     memories = [
         Memory("memory", n.input.width, stage.samples * n.inputs, reads=2, proved=True),
-        Memory("activations", n.output.width + _FLAGS, stage.output_vectors * n.outputs),
-        Memory("control.answers", data_bits, stage.read_latency + _ANSWERS),
-        Memory("port.queue", _CONTROL_HEAD + data_bits, 2),
+        Memory("activations", n.output.width + _FLAGS, stage.output_vectors * n.outputs, proved=True),
+        Memory("control.answers", data_bits, stage.read_latency + _ANSWERS, proved=True),
+        Memory("port.queue", _CONTROL_HEAD + data_bits, 2, proved=True),
     ]
     if n.activation in TABLE_ACTIVATIONS:
         memories.append(_table("activation.lookup", phi_table(n.activation, n.output.fraction_bits)))
@@ -49,6 +51,7 @@ def edge_memories(plan: Plan, stage: StagePlan) -> list[Memory]:
                 n.input_sensitivity.width + n.input.width,
                 stage.sensitivity_vectors * n.inputs,
                 unused_high=0 if below is not None and _needs_activation(below) else n.input.width,
+                proved=True,
             )
         )
     return memories
@@ -60,22 +63,23 @@ def head_memories(plan: Plan) -> list[Memory]:
     last = net.layer_formats(len(net.layers))
     outputs, activation = net.outputs, last.activation.width
     memories = [
-        Memory("outputs", activation + _FLAGS, 2, unused_high=_FLAGS),
-        Memory("held", activation, max(2, outputs)),
+        Memory("outputs", activation + _FLAGS, 2, unused_high=_FLAGS, proved=True),
+        Memory("held", activation, max(2, outputs), proved=True),
         Memory(
             "seeds",
             last.sensitivity.width + activation,
             _SEEDS,
             unused_high=0 if _needs_activation(plan.stages[-1].numbers) else activation,
+            proved=True,
         ),
-        Memory("port.queue", _CONTROL_HEAD + control_data_bits(plan), 2, unused_low=_CONTROL_HEAD),
+        Memory("port.queue", _CONTROL_HEAD + control_data_bits(plan), 2, unused_low=_CONTROL_HEAD, proved=True),
     ]
     if net.cost == "softmax_cross_entropy":
         memories += [
             Memory("softmax.logits", activation, outputs),
             Memory("softmax.exponentials", SOFTMAX_FRACTION + 1, outputs),
             _table("softmax.lookup", exp_table(last.activation.fraction_bits)),
-            Memory("softmax.queue", _PROBABILITY_BITS + activation, outputs),
+            Memory("softmax.queue", _PROBABILITY_BITS + activation, outputs, proved=True),
         ]
     return memories
 
@@ -87,14 +91,19 @@ def link_memories(plan: Plan, identity: int) -> list[Memory]:
     target = max(target_format(net).width, last.sensitivity.width) + 1
     weight = max(stage.numbers.weight.width for stage in plan.stages)
     memories = [
-        Memory("commands.aside", weight, sum(WireSizes(net).words)),
-        Memory("targets", target, (plan.stages[0].samples + 1) * net.outputs),
-        Memory("answers.outputs", last.activation.width, net.outputs),
+        Memory("commands.aside", weight, sum(WireSizes(net).words), proved=True),
+        Memory("targets", target, (plan.stages[0].samples + 1) * net.outputs, proved=True),
+        Memory("answers.outputs", last.activation.width, net.outputs, proved=True),
         Memory("answers.identity", 8, identity, written=False),
     ]
     if net.input_gradient:
-        memories.append(Memory("answers.sensitivities", net.formats.sensitivity.width, net.inputs))
+        memories.append(Memory("answers.sensitivities", net.formats.sensitivity.width, net.inputs, proved=True))
     return memories
+
+
+def self_test_memory(plan: Plan) -> Memory:
+    """Give the ROM of the self-test's program."""
+    return Memory("self_test.rom", STEP_BITS + VALUE_BITS, count_rows(plan.net), written=False, block=True)
 
 
 def _table(name: str, table: Table) -> Memory:

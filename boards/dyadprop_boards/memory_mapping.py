@@ -4,6 +4,7 @@ A copy of the rule of its pass ``memory_libmap``, for the memories that the gate
 written whole. The costs are those of yosys' own library files (``lattice/brams_16kd.txt`` and so on).
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,8 @@ class Memory:
         Whether there is a writer; else it is a table.
     proved : bool
         Whether no word is read while it is written (`dyadprop_boards.project.PROVED_MEMORIES`).
+    block : bool
+        Whether it must be block RAM.
     unused_low, unused_high : int
         Bits at the word's ends that nobody reads: cells that hold nothing else go.
     """
@@ -45,6 +48,7 @@ class Memory:
     shared: bool = False
     written: bool = True
     proved: bool = False
+    block: bool = False
     unused_low: int = 0
     unused_high: int = 0
 
@@ -115,8 +119,10 @@ def map_memory(memory: Memory, family: Family) -> Mapping:
     """
     bits = memory.width * memory.depth
     best = Mapping("registers", bits)
-    least = int(bits * _LOGIC["ram" if memory.written else "rom"])
+    least = sys.maxsize if memory.block else int(bits * _LOGIC["ram" if memory.written else "rom"])
     for ram in _LIBRARY[family]:
+        if memory.block and ram.ports == "lut":
+            continue
         for replicas, points in _port_choices(memory, ram):
             cost, cells = _geometry(memory, ram, replicas, points)
             if cost < least:

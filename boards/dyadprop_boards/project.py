@@ -15,9 +15,21 @@ from dyadprop_boards.top import BoardTop
 TOP = "top"
 """Name of the design, and of the files that it becomes."""
 
-# Each of these memories has one writer and readers that never look at a word while it is written: claimed in lane.py
-# and sample_memory.py, proved by `make formal`. Without this, yosys builds what such a read would give out of logic.
-PROVED_MEMORIES = (f"{TOP}.*.stage_*.lane_*", f"{TOP}.*.stage_*.memory")
+# Each of these memories has one writer and readers that never look at a word while it is written, or read it again
+# before they use it. Without this, yosys builds what such a read would give out of logic, two registers a bit on an
+# iCE40. Stages: claimed in lane.py and sample_memory.py, proved by `make formal`. Queues: one that is empty is not
+# read, one that is full is not written. Windows: the slot that is read is whole, the one that is written is not; a
+# length that is read while it is written is read once more. The others never read and write in the same cycle.
+PROVED_MEMORIES = (
+    f"{TOP}.*.stage_*.lane_*",
+    f"{TOP}.*.stage_*.memory",
+    f"{TOP}.*.fifo",
+    f"{TOP}.*.inbox",
+    f"{TOP}.*.outbox",
+    f"{TOP}.*.encoder",
+    f"{TOP}.*.commands",
+    f"{TOP}.*.registers",
+)
 # Outputs of multipliers. On an iCE40 yosys 0.70 would move the register and the adder behind one into the DSP block,
 # and make the last bit of a 33-bit sum a copy of the one below: wrong as soon as a sum needs it. Behind a wire that is
 # to be kept it packs nothing.

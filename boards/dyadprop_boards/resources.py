@@ -17,7 +17,14 @@ from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop.widths import StageNumbers
 from dyadprop_boards.fpgas import RESOURCES, Family, Fpga, Resource
 from dyadprop_boards.identity import identity
-from dyadprop_boards.memories import control_data_bits, edge_memories, head_memories, lane_memories, link_memories
+from dyadprop_boards.memories import (
+    control_data_bits,
+    edge_memories,
+    head_memories,
+    lane_memories,
+    link_memories,
+    self_test_memory,
+)
 from dyadprop_boards.memory_mapping import Memory, map_memory
 from dyadprop_boards.revision import DIGITS
 from dyadprop_boards.table import Board
@@ -129,7 +136,7 @@ def part_features(plan: Plan, board: Board, clock: float) -> list[Features]:
     return [
         *found,
         _part("head", "head", fpga, _head(plan), head_memories(plan)),
-        _part("link", "link", fpga, _link(plan), link_memories(plan, length)),
+        _part("link", "link", fpga, _link(plan), [*link_memories(plan, length), self_test_memory(plan)]),
         _part("board", "board", fpga, {"one": 1}, []),
     ]
 

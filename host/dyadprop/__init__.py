@@ -18,12 +18,17 @@ from dyadprop.errors import (
     RangeError,
     ShapeError,
 )
+from dyadprop.exchange.chain import Imported
+from dyadprop.exchange.keras_models import from_keras
+from dyadprop.exchange.onnx_files import from_onnx, to_onnx
+from dyadprop.exchange.torch_models import from_torch, to_torch
 from dyadprop.formats import Formats, Q
 from dyadprop.methods.run import compare
 from dyadprop.network import Dense, Network, Parameters, RawParameters
 from dyadprop.parameter_files import load_parameters, save_parameters
 from dyadprop.probes import Probe
 from dyadprop.probes import open_probe as probe
+from dyadprop.profile import choose_formats
 from dyadprop.relaxation.graph import Graph, Node
 from dyadprop.relaxation.run import relax
 from dyadprop.relaxation.state import State
@@ -43,6 +48,7 @@ __all__ = [
     "FormatError",
     "Formats",
     "Graph",
+    "Imported",
     "Network",
     "NetworkMismatch",
     "Node",
@@ -66,8 +72,12 @@ __all__ = [
     "TrainingInterrupted",
     "Trajectory",
     "WireStats",
+    "choose_formats",
     "compare",
     "devices",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "load_checkpoint",
     "load_parameters",
     "open",
@@ -75,4 +85,6 @@ __all__ = [
     "relax",
     "save_checkpoint",
     "save_parameters",
+    "to_onnx",
+    "to_torch",
 ]

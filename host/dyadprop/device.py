@@ -167,6 +167,9 @@ class Device(ABC):
         self._process = os.getpid()
         self._unusable: str | None = None
         self._loaded = False
+        # What `load` took last, and limited; None where the device may hold something else by now.
+        self._last_load: tuple[list[Parameters], list[Saturation]] | None = None
+        self._stats = Stats()
 
     # -- what a backing provides -------------------------------------------------------------------------------------
 
@@ -245,10 +248,44 @@ class Device(ABC):
                 f"parameters do not fit their format: {_listed(expected)}; nothing was loaded", expected
             )
         with self._call(needs_parameters=False):
+            self._last_load = None
             saturations = self._load(checked)
             self._loaded = True
+            self._last_load = checked, saturations
         self._tell(saturations, None, stacklevel=3)
         return saturations
+
+    @contextmanager
+    def holding(self, params: Sequence[Parameters]) -> Iterator[list[Saturation]]:
+        """Lend the device with these parameters in it; other threads wait. For loops that bring them along each call.
+
+        Parameters
+        ----------
+        params : sequence of Parameters
+            Loaded only where they are not, number by number, what `load` was last given.
+
+        Yields
+        ------
+        list of Saturation
+            What was limited when they were loaded, be it now or earlier.
+
+        Raises
+        ------
+        ShapeError, RangeError
+            As of `load`.
+        """
+        checked = self.net.check_parameters(params)
+        self._check_process()
+        with self._lock:
+            if self._last_load is None or not _same_parameters(self._last_load[0], checked):
+                self.load(checked)
+            assert self._last_load is not None
+            yield self._last_load[1]
+
+    @property
+    def stats(self) -> Stats:
+        """Figures of the last call that gave a result; where a framework makes the calls, they are found here."""
+        return self._stats
 
     def parameters(self) -> list[Parameters]:
         """Give the parameters that the device holds now, exactly, read back from it."""
@@ -440,6 +477,7 @@ class Device(ABC):
         params = self.net.check_parameters(checkpoint.parameters)
         self._check_checkpoint(params, checkpoint.residuals)
         with self._call(needs_parameters=False):
+            self._last_load = None
             self._resume(params, checkpoint.residuals)
             self._loaded = True
 
@@ -536,6 +574,7 @@ class Device(ABC):
         start = time.perf_counter()
         with self._call():
             result = work()
+            self._stats = result.stats
         result.stats.seconds = time.perf_counter() - start
         self._tell(result.stats.saturations, result, stacklevel=4)
         return result
@@ -578,7 +617,9 @@ class Device(ABC):
             begin = time.perf_counter()
             # The lock is held for a part and not for the run: whoever takes the results may never come back.
             with self._call(check=lambda: self._check_rate(course.rate, course.batch_size)):
+                self._last_load = None
                 trained = self._train(course.x[part.order], course.y[part.order], course.batch_size, course.rate)
+                self._stats = trained.stats
             trained.stats.seconds = time.perf_counter() - begin
             yield TrainResult(
                 outputs=trained.outputs,
@@ -622,6 +663,12 @@ class Device(ABC):
         while form.to_ints(seeds * 2.0**exponent).saturations:
             exponent -= 1
         return float(2.0**exponent)
+
+
+def _same_parameters(one: list[Parameters], other: list[Parameters]) -> bool:
+    return all(
+        np.array_equal(a.weight, b.weight) and np.array_equal(a.bias, b.bias) for a, b in zip(one, other, strict=True)
+    )
 
 
 def _listed(saturations: Sequence[Saturation]) -> str:

@@ -199,13 +199,14 @@ def rounding_picture(path: str | Path, cases: Sequence[dict[str, Any]]) -> None:
 
 
 def ranges_picture(path: str | Path, rows: Sequence[dict[str, Any]], *, title: str) -> None:
-    """Draw how often each signal has which size, over what its format can tell apart.
+    """Draw how often each signal has which size, over what its formats can tell apart.
 
     Parameters
     ----------
     path : path
     rows : sequence of dict
-        ``signal``, ``layer``, ``sizes`` (float64 array), ``format``, ``lsb`` and ``reaches`` of each signal.
+        ``signal``, ``layer``, ``sizes`` (float64 array), ``largest``, and the `dyadprop.profile.Loss` ``has`` and
+        ``chosen`` of each signal.
     title : str
 
     Raises
@@ -213,29 +214,48 @@ def ranges_picture(path: str | Path, rows: Sequence[dict[str, Any]], *, title: s
     RangeError
         If the file cannot be written.
     """
-    figure = Figure(figsize=(9.0, 0.75 * len(rows) + 1.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(10.0, 0.62 * len(rows) + 1.6), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots()
-    low = min(np.log2(row["lsb"]) for row in rows) - 4
-    high = max(np.log2(max(row["largest"], row["reaches"])) for row in rows) + 1
+    formats = [row[key] for row in rows for key in ("has", "chosen")]
+    low = min(np.log2(form.lsb) for form in formats) - 2
+    high = max(max(np.log2(max(row["largest"], 2.0**-60)), np.log2(row["has"].reaches)) for row in rows) + 1
+    high = max(high, max(np.log2(form.reaches) for form in formats) + 1)
     edges = np.arange(np.floor(low), np.ceil(high) + 1)
     for place, row in enumerate(reversed(rows)):
-        first, last = np.log2(row["lsb"]), np.log2(row["reaches"])
+        first, last = np.log2(row["chosen"].lsb), np.log2(row["chosen"].reaches)
         axes.barh(place + 0.4, last - first, left=first, height=0.8, color="#bcd6e8", zorder=1)
         sizes = row["sizes"][row["sizes"] > 0]
-        counts, _ = np.histogram(np.log2(np.maximum(sizes, 2.0 ** edges[0])), edges)
+        counts, _ = np.histogram(np.log2(np.clip(sizes, 2.0 ** edges[0], None)), edges)
         axes.bar(
-            edges[:-1], 0.8 * counts / max(counts.max(), 1), width=0.9, align="edge", bottom=place, color=DEVICE_COLOUR
+            edges[:-1], 0.8 * counts / max(counts.max(), 1), width=0.9, align="edge", bottom=place,
+            color=DEVICE_COLOUR, zorder=2,
+        )  # fmt: skip
+        has = [np.log2(row["has"].lsb), np.log2(row["has"].reaches)]
+        axes.plot(has, [place + 0.84] * 2, color="#D55E00", linewidth=1.6, marker="|", markersize=6, zorder=3)
+        axes.text(
+            1.01, place + 0.4, row["chosen"].format, fontsize=8, va="center", transform=axes.get_yaxis_transform()
         )
-        axes.text(last, place + 0.8, f" {row['format']}", fontsize=8, va="top")
     axes.set_yticks(
         np.arange(len(rows)) + 0.4, [f"{row['signal']} {row['layer']}" for row in reversed(rows)], fontsize=9
     )
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel("log2 of the size; shaded: from one lsb to the largest word of the format")
+    axes.set_ylim(-0.15, len(rows))
+    axes.set_xlabel("log2 of the size")
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+    figure.legend(
+        handles=[
+            Patch(color=DEVICE_COLOUR, label="how many values have the size"),
+            Patch(color="#bcd6e8", label="chosen format (named on the right), from one lsb to the largest word"),
+            Line2D([], [], color="#D55E00", linewidth=1.6, marker="|", label="the network's own format"),
+        ],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+    )
     _save(figure, path)
 
 

@@ -104,6 +104,11 @@ class Stats:
     scale: float = 1.0
     wire: WireStats = field(default_factory=WireStats)
 
+    def add(self, saturations: Iterable[Saturation]) -> None:
+        """Count what was limited elsewhere, when parameters were loaded, too."""
+        both = [*self.saturations, *saturations]
+        self.saturations = saturation_list(((s.stage, s.signal), s.count) for s in both)
+
 
 class RawResult(NamedTuple):
     """A result as integers, exactly as the device holds them.

@@ -97,17 +97,17 @@ class AnswerSide(wiring.Component):
         The network's; ``sensitivities`` only where it has them.
     output_done : Out(1)
         A whole vector of outputs has left the network.
-    register_index : Out, register_value : In
-        A register; ``arm`` is high for the cycle before the first is read.
+    register_index : Out, register_value : In, register_there : In(1)
+        A register, and whether it is there; ``arm`` is high for the cycle before the first is asked for.
     first_gradient : Out(1)
         The first word of a READ_GRADIENT of stage 1 has come.
     messages : Out(stream of MessageByte)
 
     Notes
     -----
-    A word takes its bytes and one cycle. No message is begun that could have to wait for anything but the host's bytes
-    and the link: vectors are whole before, and a stage that has given its first reply gives all. So no two wait for one
-    another.
+    A word takes its bytes and one cycle, eight times as long where it only goes into a check sum. No message is begun
+    that could have to wait for anything but the host's bytes and the link: vectors are whole before, and a stage that
+    has given its first reply gives all. So no two wait for one another.
     """
 
     request: Any
@@ -118,6 +118,7 @@ class AnswerSide(wiring.Component):
     output_done: Signal
     register_index: Signal
     register_value: Signal
+    register_there: Signal
     arm: Signal
     first_gradient: Signal
     messages: Any
@@ -136,6 +137,7 @@ class AnswerSide(wiring.Component):
             "output_done": Out(1),
             "register_index": Out(range(len(Register))),
             "register_value": In(8 * REGISTER_BYTES),
+            "register_there": In(1),
             "arm": Out(1),
             "first_gradient": Out(1),
             "messages": Out(stream.Signature(MessageByte)),
@@ -161,42 +163,45 @@ class AnswerSide(wiring.Component):
             vectors[Source.SENSITIVITY] = (sensitivities, net.inputs, sizes.sensitivity_word, Answer.INPUT_SENSITIVITY)
         m.submodules.identity = rom = Memory(shape=8, depth=len(self.identity), init=self.identity)
         m.submodules.sizes = table = StageSizes(sizes)
-        m.submodules.check = check = crc.Processor(crc.catalog.CRC32_ETHERNET())
+        m.submodules.check = check = crc.Processor(crc.catalog.CRC32_ETHERNET(1))
         rom_read = rom.read_port()
         m.d.comb += self.output_done.eq(outputs.arrived)
         request = self.request.payload
         head = len(self.plan.stages) + 1
 
         part = Signal(Part)
-        count = Signal(LENGTH_BITS)  # words of the part behind the present one
+        count = Signal(LENGTH_BITS)  # words of the part from the present one on
         word_bytes = max(MESSAGE_HEADER, sizes.output_word, sizes.sensitivity_word, *sizes.gradient_word)
         word = Signal(signed(8 * word_bytes))
         left = Signal(range(len(word) // 8 + 1))  # bytes of the present word behind the present one
         source = Signal(Source)
+        bit = Signal(range(8))  # of a byte that goes into the check sum
 
         # A read-out: how many words, and of how many bytes.
-        replies = Signal(LENGTH_BITS)
+        replies = Signal(range(max(HEAD_COUNTERS, STAGE_COUNTERS, *sizes.words) + 1))
         reply_bytes = Signal(range(len(word) // 8 + 1))
-        reply_length = Signal(LENGTH_BITS)
+        reply_length = Signal(LENGTH_BITS)  # with stage and operation
         m.d.comb += table.stage.eq(request.stage)
         reads = (request.answer == Answer.REPLY) | (request.answer == Answer.CHECKSUM)
+        m.d.comb += reply_length.eq(2)
         with m.Switch(Mux(request.answer == Answer.CHECKSUM, Operation.READ_WEIGHT, request.operation)):
             with m.Case(Operation.COUNTERS):
+                counters = HEAD_COUNTERS, STAGE_COUNTERS
                 m.d.comb += [
-                    replies.eq(Mux(request.stage == head, HEAD_COUNTERS, STAGE_COUNTERS)),
-                    reply_length.eq(replies * COUNTER_BYTES),
+                    replies.eq(Mux(request.stage == head, *counters)),
+                    reply_length.eq(Mux(request.stage == head, *(2 + COUNTER_BYTES * n for n in counters))),
                     reply_bytes.eq(COUNTER_BYTES),
                 ]
             with m.Case(Operation.READ_WEIGHT):
                 m.d.comb += [
                     replies.eq(table.words),
-                    reply_length.eq(table.all_weights),
+                    reply_length.eq(table.weights_out),
                     reply_bytes.eq(table.weight_bytes),
                 ]
             with m.Case(Operation.READ_GRADIENT):
                 m.d.comb += [
                     replies.eq(table.words),
-                    reply_length.eq(table.all_gradients),
+                    reply_length.eq(table.gradients_out),
                     reply_bytes.eq(table.gradient_bytes),
                 ]
         read_out = reads & (reply_bytes != 0)
@@ -225,7 +230,7 @@ class AnswerSide(wiring.Component):
                 with m.Case(Answer.CHECKSUM):
                     m.d.comb += length.eq(1 + CHECK_BYTES)
                 with m.Case(Answer.REPLY):
-                    m.d.comb += length.eq(2 + reply_length)
+                    m.d.comb += length.eq(reply_length)
                 with m.Case(Answer.WRITTEN):
                     m.d.comb += length.eq(1)
                 with m.Case(Answer.BAUD):
@@ -238,20 +243,20 @@ class AnswerSide(wiring.Component):
 
         # What comes behind this part: another one, with so many words, or nothing.
         following = Signal(Part)
-        following_count = Signal(LENGTH_BITS)  # less one
+        following_count = Signal(LENGTH_BITS, init=1)
         final = Signal()
         with m.Switch(part):
             with m.Case(Part.HEAD):
                 for vector, (_, words, _, _) in vectors.items():
                     with m.If(source == vector):
-                        m.d.comb += [following.eq(Part.VECTOR), following_count.eq(words - 1)]
+                        m.d.comb += [following.eq(Part.VECTOR), following_count.eq(words)]
                 with m.If(source == Source.REQUEST), m.Switch(request.answer):
                     with m.Case(Answer.IDENTITY):
-                        m.d.comb += [following.eq(Part.ECHO), following_count.eq(NONCE_BYTES - 1)]
+                        m.d.comb += [following.eq(Part.ECHO), following_count.eq(NONCE_BYTES)]
                     with m.Case(Answer.ECHO):
-                        m.d.comb += [following.eq(Part.ECHO), following_count.eq(request.count - 1)]
+                        m.d.comb += [following.eq(Part.ECHO), following_count.eq(request.count)]
                     with m.Case(Answer.REGISTERS):
-                        m.d.comb += [following.eq(Part.REGISTERS), following_count.eq(len(Register) - 1)]
+                        m.d.comb += [following.eq(Part.REGISTERS), following_count.eq(len(Register))]
                     with m.Case(Answer.BAUD):
                         m.d.comb += following.eq(Part.PERIOD)
                     with m.Case(Answer.REFUSED):
@@ -264,7 +269,7 @@ class AnswerSide(wiring.Component):
                 with m.If(request.answer == Answer.CHECKSUM):
                     m.d.comb += following.eq(Part.CHECK)
                 with m.Else():
-                    m.d.comb += [following.eq(Part.REPLIES), following_count.eq(replies - 1), final.eq(~read_out)]
+                    m.d.comb += [following.eq(Part.REPLIES), following_count.eq(replies), final.eq(~read_out)]
             with m.Case(Part.REFUSAL):
                 m.d.comb += following.eq(Part.EXPECTED)
             with m.Case(Part.EXPECTED):
@@ -272,7 +277,7 @@ class AnswerSide(wiring.Component):
             with m.Case(Part.ECHO):
                 m.d.comb += [
                     following.eq(Part.IDENTITY),
-                    following_count.eq(len(self.identity) - 1),
+                    following_count.eq(len(self.identity)),
                     final.eq(request.answer == Answer.ECHO),
                 ]
             with m.Case(Part.SUM):
@@ -306,7 +311,7 @@ class AnswerSide(wiring.Component):
             with m.Case(Part.IDENTITY):
                 m.d.comb += [loaded.eq(rom_read.data), size.eq(1)]
             with m.Case(Part.REGISTERS):
-                m.d.comb += [loaded.eq(self.register_value), size.eq(REGISTER_BYTES)]
+                m.d.comb += [loaded.eq(self.register_value), size.eq(REGISTER_BYTES), there.eq(self.register_there)]
             with m.Case(Part.REPLIES, Part.SUM):
                 m.d.comb += [loaded.eq(self.control.payload.data), size.eq(reply_bytes), there.eq(self.control.valid)]
                 m.d.comb += self.control.ready.eq(take)
@@ -319,16 +324,19 @@ class AnswerSide(wiring.Component):
 
         m.d.comb += [
             # Asked for while the byte before is sent.
-            rom_read.addr.eq(Mux(part == Part.IDENTITY, len(self.identity) - count, 0)),
-            self.register_index.eq(len(Register) - 1 - count),
+            rom_read.addr.eq(Mux(part == Part.IDENTITY, len(self.identity) + 1 - count, 0)),
+            self.register_index.eq(len(Register) - count),
             self.messages.payload.byte.eq(word[:8]),
-            self.messages.payload.last.eq((left == 0) & (count == 0) & final),
-            check.data.eq(word[:8]),
+            self.messages.payload.last.eq((left == 0) & (count == 1) & final),
+            # A bit a cycle: no host waits for a check sum as it waits for words.
+            check.data.eq(word[:8].bit_select(bit, 1)),
         ]
         begin = Signal()  # another message
+        sums = part == Part.SUM
+        m.d.sync += bit.eq(Mux(check.valid, bit + 1, 0))
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [part.eq(Part.HEAD), count.eq(0), source.eq(Source.REQUEST)]
+                m.d.sync += [part.eq(Part.HEAD), count.eq(1), source.eq(Source.REQUEST)]
                 whole: Any = 0
                 for vector, (queue, _, _, _) in reversed(vectors.items()):
                     whole = whole | queue.whole
@@ -338,7 +346,7 @@ class AnswerSide(wiring.Component):
                 with m.If(~whole & self.request.valid & (~waits | self.control.valid)):
                     m.d.comb += [begin.eq(1), self.control.ready.eq(request.fenced), check.start.eq(1)]
                     with m.If(request.answer == Answer.CHECKSUM):
-                        m.d.sync += [part.eq(Part.SUM), count.eq(replies - 1)]
+                        m.d.sync += [part.eq(Part.SUM), count.eq(replies)]
                     m.d.comb += self.arm.eq(request.answer == Answer.REGISTERS)
                 with m.If(begin):
                     m.next = "LOAD"
@@ -348,14 +356,13 @@ class AnswerSide(wiring.Component):
                 with m.If(there):
                     m.next = "SEND"
             with m.State("SEND"):
-                sums = part == Part.SUM
                 m.d.comb += [self.messages.valid.eq(~sums), check.valid.eq(sums)]
-                with m.If(sums | self.messages.ready):
+                with m.If(Mux(sums, bit.all(), self.messages.ready)):
                     m.d.sync += [word.eq(word >> 8), left.eq(left - 1)]
                     with m.If(left == 0):
                         m.d.sync += count.eq(count - 1)
                         m.next = "LOAD"
-                        with m.If(count == 0):
+                        with m.If(count == 1):
                             m.d.sync += [part.eq(following), count.eq(following_count)]
                             with m.If(final):
                                 m.d.comb += self.request.ready.eq(source == Source.REQUEST)

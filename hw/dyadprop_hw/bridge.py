@@ -32,7 +32,7 @@ class Bridge(wiring.Component):
     committing, refused : Out(1)
     period : In, wanted_period : Out, change_period, keep_period : Out(1)
         As of `CommandSide`.
-    register_index : Out, register_value : In, arm : Out(1), first_gradient : Out(1)
+    register_index : Out, register_value : In, register_there : In(1), arm : Out(1), first_gradient : Out(1)
         As of `AnswerSide`.
 
     Notes
@@ -57,6 +57,7 @@ class Bridge(wiring.Component):
     keep_period: Signal
     register_index: Signal
     register_value: Signal
+    register_there: Signal
     arm: Signal
     first_gradient: Signal
 
@@ -78,6 +79,7 @@ class Bridge(wiring.Component):
                 "keep_period": Out(1),
                 "register_index": Out(range(len(Register))),
                 "register_value": In(8 * REGISTER_BYTES),
+                "register_there": In(1),
                 "arm": Out(1),
                 "first_gradient": Out(1),
             }
@@ -113,6 +115,7 @@ class Bridge(wiring.Component):
             commands.output_done.eq(answers.output_done),
             commands.period.eq(self.period),
             answers.register_value.eq(self.register_value),
+            answers.register_there.eq(self.register_there),
             self.committing.eq(commands.committing),
             self.refused.eq(commands.refused),
             self.wanted_period.eq(commands.wanted_period),

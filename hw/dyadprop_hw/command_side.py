@@ -159,7 +159,9 @@ class CommandSide(wiring.Component):
         # -- the command ------------------------------------------------------------------------------------------
         kind = Signal(8)
         left = Signal(LENGTH_BITS)  # bytes of the body
-        expected, got = Signal(LENGTH_BITS), Signal(LENGTH_BITS)
+        largest = max(*(_length(command, sizes)[0] for command in Command), *Command, MIN_PERIOD, stages + 1)
+        expected = Signal(range(max(largest, *table.columns["weights_in"], *table.columns["gradients_in"]) + 1))
+        got = Signal(LENGTH_BITS)
         rest = Signal(range(2 * max(sizes.inputs + sizes.targets, CONTROL_BYTES, sizes.inputs)))
         multiple = Signal()
         stage = Signal(self._control["stage"].shape)
@@ -169,7 +171,7 @@ class CommandSide(wiring.Component):
         complete = Signal(stages)  # stages whose weights are kept aside
         held = Signal()
         targets = Signal()  # of the sample: its inputs have come
-        answer, reason = Signal(8), Signal(8)
+        answer, reason = Signal(8), Signal(Reason)
         skip = Signal()  # the rest of the body is not wanted
         fenced = Signal()
         asking = Signal()  # the network is being asked for words: it takes the command when it has given them
@@ -178,10 +180,9 @@ class CommandSide(wiring.Component):
         def is_one(*commands: Command) -> Value:
             return Cat(*(kind == command for command in commands)).any()
 
-        def refuse(why: Reason, should: Any, was: Any) -> None:
-            m.d.comb += self.refused.eq(1)
-            m.d.sync += [answer.eq(Answer.REFUSED), reason.eq(why), expected.eq(should), got.eq(was), fenced.eq(0)]
-            m.next = "ANSWER"
+        def refuse(why: Reason) -> None:
+            m.d.sync += reason.eq(why)
+            m.next = "REFUSE"
 
         # -- samples in flight ------------------------------------------------------------------------------------
         # What the memories and queues of all stages hold, generously.
@@ -281,18 +282,18 @@ class CommandSide(wiring.Component):
                             exact, times = _length(command, sizes)
                             m.d.sync += [expected.eq(exact), multiple.eq(times), answer.eq(ANSWERS.get(command, 0))]
                 with m.If(~is_one(*Command)):
-                    refuse(Reason.KIND, 0, kind)
+                    refuse(Reason.KIND)
                 with m.Elif(held & ~is_one(*WHILE_HELD)):
-                    refuse(Reason.HELD, Command.RELEASE, kind)
+                    refuse(Reason.HELD)
                 with m.Elif(~held & is_one(Command.RELEASE)):
-                    refuse(Reason.NOT_HELD, Command.HOLD, kind)
+                    refuse(Reason.NOT_HELD)
                 with m.Elif(is_one(*STAGED)):
                     m.next = "STAGE"
                 with m.Else():
                     m.next = "DIVIDE"
             with m.State("STAGE"):
                 with m.If(got == 0):
-                    refuse(Reason.LENGTH, 1, 0)
+                    refuse(Reason.LENGTH)
                 with m.Else():
                     m.d.comb += self.received.ready.eq(1)
                     with m.If(taken):
@@ -302,17 +303,17 @@ class CommandSide(wiring.Component):
                 m.d.sync += stage.eq(number)
                 m.next = "STAGE_LENGTH"
                 with m.If((number == 0) | (number > stages)):
-                    refuse(Reason.STAGE, stages, number)
+                    refuse(Reason.STAGE)
             with m.State("STAGE_LENGTH"):
                 with m.If(is_one(Command.LOAD)):
-                    m.d.sync += expected.eq(1 + table.all_weights)
+                    m.d.sync += expected.eq(table.weights_in)
                 with m.Elif(is_one(Command.WRITE_GRADIENT)):
-                    m.d.sync += expected.eq(1 + table.all_gradients)
+                    m.d.sync += expected.eq(table.gradients_in)
                 m.next = "LENGTH"
             with m.State("DIVIDE"):
-                # One bit of the length a cycle, the highest first; then it has turned once around.
-                m.d.sync += [got.eq(got.rotate_left(1)), index.eq(index + 1)]
-                shifted = Cat(got[-1], rest)
+                # One bit of the length a cycle, the highest first.
+                m.d.sync += index.eq(index + 1)
+                shifted = Cat(Cat(reversed(got)).bit_select(index, 1), rest)
                 m.d.sync += rest.eq(Mux(shifted >= expected, shifted - expected, shifted))
                 with m.If(index == LENGTH_BITS - 1):
                     m.d.sync += index.eq(0)
@@ -322,7 +323,7 @@ class CommandSide(wiring.Component):
                     m.d.sync += skip.eq(0)
                     m.next = "BEGIN"
                 with m.Else():
-                    refuse(Reason.LENGTH, expected, got)
+                    refuse(Reason.LENGTH)
             with m.State("BEGIN"):
                 m.d.sync += [words.eq(table.words), address.eq(table.base)]
                 m.next = "WORD"
@@ -334,10 +335,9 @@ class CommandSide(wiring.Component):
                 with m.Elif(is_one(Command.LOAD)):
                     m.d.sync += complete.bit_select((stage - 1).as_unsigned(), 1).eq(0)
                 with m.Elif(is_one(Command.COMMIT)):
-                    m.d.sync += complete.eq(0)
                     m.next = "SETTLE"
                     with m.If(~complete.all()):
-                        refuse(Reason.INCOMPLETE, stages, sum(complete))
+                        refuse(Reason.INCOMPLETE)
                 with m.Elif(is_one(Command.CHECKSUM, Command.WRITE_GRADIENT)):
                     m.next = "SETTLE"
                 with m.Elif(is_one(*SAMPLES)):
@@ -373,16 +373,16 @@ class CommandSide(wiring.Component):
                     m.d.sync += [stage.eq(place), operation.eq(what)]
                     m.next = "SETTLE"
                     with m.If((place == 0) | (place > stages + 1)):
-                        refuse(Reason.STAGE, stages + 1, place)
+                        refuse(Reason.STAGE)
                     with m.Elif(
                         ~Cat(what == o for o in CONTROL_OPERATIONS).any()
                         | ((place == stages + 1) & ~Cat(what == o for o in HEAD_OPERATIONS).any())
                     ):
-                        refuse(Reason.OPERATION, 0, what)
+                        refuse(Reason.OPERATION)
                 with m.Elif(is_one(Command.BAUD)):
                     m.next = "ANSWER"
                     with m.If(self.wanted_period < MIN_PERIOD):
-                        refuse(Reason.PERIOD, MIN_PERIOD, self.wanted_period)
+                        refuse(Reason.PERIOD)
                 with m.Elif(targets):
                     m.d.comb += [self.target.valid.eq(1), moved.eq(self.target.ready)]
                     with m.If(moved & last):
@@ -406,7 +406,7 @@ class CommandSide(wiring.Component):
                 with m.If(is_one(Command.WRITE_GRADIENT)):
                     m.next = "FIRST"
                 with m.Elif(is_one(Command.COMMIT)):
-                    m.d.sync += [stage.eq(1), address.eq(0), self.committing.eq(1)]
+                    m.d.sync += [stage.eq(1), address.eq(0), self.committing.eq(1), complete.eq(0)]
                     m.next = "FIRST"
             with m.State("FIRST"):
                 m.d.comb += [self.control.valid.eq(1), self.control.payload.operation.eq(Operation.BEGIN)]
@@ -446,6 +446,28 @@ class CommandSide(wiring.Component):
                 m.next = "ANSWER"
 
             # -- the end ------------------------------------------------------------------------------------------
+            with m.State("REFUSE"):
+                # One place for all reasons: what is wrong still stands where it was found.
+                m.d.comb += self.refused.eq(1)
+                m.d.sync += [answer.eq(Answer.REFUSED), fenced.eq(0)]
+                controls = is_one(Command.CONTROL)
+                with m.Switch(reason):
+                    with m.Case(Reason.KIND):
+                        m.d.sync += [expected.eq(0), got.eq(kind)]
+                    with m.Case(Reason.HELD):
+                        m.d.sync += [expected.eq(Command.RELEASE), got.eq(kind)]
+                    with m.Case(Reason.NOT_HELD):
+                        m.d.sync += [expected.eq(Command.HOLD), got.eq(kind)]
+                    with m.Case(Reason.STAGE):
+                        place = Mux(controls, collected(CONTROL_BYTES, 8), collected(1))
+                        m.d.sync += [expected.eq(Mux(controls, stages + 1, stages)), got.eq(place)]
+                    with m.Case(Reason.OPERATION):
+                        m.d.sync += [expected.eq(0), got.eq(collected(CONTROL_BYTES)[8:16])]
+                    with m.Case(Reason.INCOMPLETE):
+                        m.d.sync += [expected.eq(stages), got.eq(sum(complete)), complete.eq(0)]
+                    with m.Case(Reason.PERIOD):
+                        m.d.sync += [expected.eq(MIN_PERIOD), got.eq(self.wanted_period)]
+                m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += [
                     self.request.valid.eq(1),
@@ -470,14 +492,14 @@ class CommandSide(wiring.Component):
 
 
 def _length(command: Command, sizes: WireSizes) -> tuple[int, bool]:
-    """Give the length of a command's body, and whether it may be a multiple; those of a stage's words come later."""
+    """Give the length of a command's body, without a stage's words, and whether it may be a multiple."""
     match command:
         case Command.IDENTIFY:
             return NONCE_BYTES, False
         case Command.ECHO:
             return 1, True
-        case Command.CHECKSUM:
-            return 1, False
+        case Command.LOAD | Command.CHECKSUM | Command.WRITE_GRADIENT:
+            return 1, False  # the stage; more when it is known
         case Command.CONTROL:
             return CONTROL_BYTES, True
         case Command.FORWARD:

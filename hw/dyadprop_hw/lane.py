@@ -340,8 +340,8 @@ class Lane(wiring.Component):
         m.d.sync += saturated.eq(self.saturated_in + (at_step.updates & step.saturated))
         m.d.comb += self.saturated_out.eq(saturated)
 
-        # What goes onto the chain: the product, or the word of a read-out. Registers that are cleared in all other cycles
-        # let one level of logic choose.
+        # What goes onto the chain: the product, or the word of a read-out. Registers that are cleared in all other
+        # cycles let one level of logic choose.
         chosen = frames[product_time - 1]
         weight_word = Signal.like(weights[2])
         reads_gradient = Signal()

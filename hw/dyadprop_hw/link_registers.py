@@ -2,13 +2,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from dyadprop.protocol import REGISTER_BYTES, Register
 
 BITS = 8 * REGISTER_BYTES
+INDEX_BITS = (len(Register) - 1).bit_length()
+AGE_BITS = 5  # nothing waits for longer than two times, seven counters of two cycles each, and one more
 
 COUNTERS = {
     "bad_packet": Register.BAD_PACKETS,
@@ -28,21 +31,24 @@ class LinkRegisters(wiring.Component):
     Members
     -------
     bad_packet, unexpected_packet, foreign_packet, overflow, framing_error, refusal, session : In(1)
-        Counted in each cycle in which they are high.
+        Counted in each cycle in which they are high; of those less than 30 cycles apart one may be missed.
     first_input : In(1)
         The network took an input; the first one since ``arm`` is written down.
     last_output, first_gradient : In(1)
-        The latest cycle in which they were high is written down.
+        The latest cycle in which they were high is written down. ``first_gradient`` at most every 30 cycles.
     arm : In(1)
-        The registers are being read: NOW is held for that, FIRST_INPUT is overwritten by the next input.
+        The registers are being read: NOW is written down for that, FIRST_INPUT is overwritten by the next input.
     self_test : In(32)
     index : In
         Of a `Register`.
-    value : Out(32)
+    value : Out(32), there : Out(1)
+        Of that register, once ``there`` is high.
 
     Notes
     -----
-    No reset but that of power-on. ``value`` follows ``index`` in the same cycle.
+    No reset but that of power-on; time begins when all registers are cleared, 16 cycles behind it. One memory of 16
+    words and one adder for all: what happens is noted in a bit, and written a few cycles later, one after the other. So
+    a time is written as the cycle minus its age.
     """
 
     first_input: Signal
@@ -52,6 +58,7 @@ class LinkRegisters(wiring.Component):
     self_test: Signal
     index: Signal
     value: Signal
+    there: Signal
 
     def __init__(self) -> None:
         members: dict[str, Any] = dict.fromkeys(COUNTERS, In(1))
@@ -65,30 +72,85 @@ class LinkRegisters(wiring.Component):
                 "self_test": In(BITS),
                 "index": In(range(len(Register))),
                 "value": Out(BITS),
+                "there": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Count."""
+        """Note, then write one thing after the other."""
         m = Module()
+        m.submodules.words = words = Memory(shape=BITS, depth=1 << INDEX_BITS, init=[])
+        write, read = words.write_port(), words.read_port()
         now = Signal(BITS)
-        m.d.sync += now.eq(now + 1)
-        registers = {register: Signal(BITS, name=register.name.lower()) for register in Register}
         armed = Signal(init=1)
-        with m.If(self.first_input & armed):
-            m.d.sync += [registers[Register.FIRST_INPUT].eq(now), armed.eq(0)]
+        clearing = Signal(INDEX_BITS + 1, init=1 << INDEX_BITS)
+        with m.If(clearing[-1]):
+            m.d.sync += clearing.eq(clearing + 1)
+        with m.Else():
+            m.d.sync += now.eq(now + 1)
+
+        first = self.first_input & armed
+        with m.If(first):
+            m.d.sync += armed.eq(0)
         with m.If(self.arm):
-            m.d.sync += [registers[Register.NOW].eq(now), armed.eq(1)]
-        with m.If(self.last_output):
-            m.d.sync += registers[Register.LAST_OUTPUT].eq(now)
-        with m.If(self.first_gradient):
-            m.d.sync += registers[Register.FIRST_GRADIENT].eq(now)
-        for name, register in COUNTERS.items():
-            with m.If(getattr(self, name)):
-                m.d.sync += registers[register].eq(registers[register] + 1)
-        m.d.comb += registers[Register.SELF_TEST].eq(self.self_test)
-        with m.Switch(self.index):
-            for register, value in registers.items():
-                with m.Case(register):
-                    m.d.comb += self.value.eq(value)
+            m.d.sync += armed.eq(1)
+        # In the order in which they are written; a new output takes the place of one that still waits.
+        times = {
+            Register.FIRST_INPUT: first,
+            Register.FIRST_GRADIENT: self.first_gradient,
+            Register.NOW: self.arm,
+        }
+        events = {**times, **{register: getattr(self, name) for name, register in COUNTERS.items()}}
+        events[Register.LAST_OUTPUT] = self.last_output
+        aged = (Register.FIRST_INPUT, Register.FIRST_GRADIENT, Register.LAST_OUTPUT)
+
+        noted = {register: Signal(name=f"noted_{register.name.lower()}") for register in events}
+        chosen = Signal(INDEX_BITS)
+        chosen_q1 = Signal(INDEX_BITS, reset_less=True)
+        counting = Signal()  # a counter was read: it is written now
+        counts, stamps = Signal(), Signal()
+        age = Signal(AGE_BITS)
+        for register, event in events.items():
+            done = Signal(name=f"done_{register.name.lower()}")
+            with m.If(event):
+                m.d.sync += noted[register].eq(1)
+            with m.Elif(done):
+                m.d.sync += noted[register].eq(0)
+            if register in aged:
+                old = Signal(AGE_BITS, name=f"age_{register.name.lower()}", reset_less=True)
+                m.d.sync += old.eq(old + 1)
+                with m.If(event):
+                    m.d.sync += old.eq(1)
+            before = Cat(*(noted[r] for r in list(events)[: list(events).index(register)])).any()
+            with m.If(noted[register] & ~before & ~counting & ~clearing[-1]):
+                m.d.comb += [done.eq(1), chosen.eq(register)]
+                if register in COUNTERS.values():
+                    m.d.comb += counts.eq(1)
+                else:
+                    m.d.comb += stamps.eq(1)
+                if register in aged:
+                    m.d.comb += age.eq(old)
+
+        # One adder: a counter and one, or the present cycle less the age of what happened.
+        summand = Signal(signed(AGE_BITS + 1))
+        m.d.comb += [
+            summand.eq(Mux(counting, 1, -age)),
+            write.en.eq(counting | stamps | clearing[-1]),
+            write.addr.eq(Mux(clearing[-1], clearing, Mux(counting, chosen_q1, chosen))),
+            write.data.eq(Mux(counting, read.data, now) + summand),
+            read.addr.eq(Mux(counts, chosen, self.index)),
+            # So yosys need not build what a read of a word gives that is being written.
+            read.en.eq(~write.en),
+        ]
+        index_q1 = Signal.like(self.index, reset_less=True)
+        stale = Signal(init=1)  # what was read is no register that is asked for
+        m.d.sync += [
+            counting.eq(counts),
+            chosen_q1.eq(chosen),
+            index_q1.eq(self.index),
+            stale.eq(counts | write.en | noted[Register.NOW] | self.arm),
+        ]
+        m.d.comb += [self.there.eq(~stale & (index_q1 == self.index)), self.value.eq(read.data)]
+        with m.If(self.index == Register.SELF_TEST):
+            m.d.comb += self.value.eq(self.self_test)
         return m

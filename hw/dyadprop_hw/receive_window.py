@@ -11,8 +11,24 @@ from dyadprop.protocol import MAX_PAYLOAD, RECEIVE_SLOTS
 from dyadprop_hw.claims import claim
 
 
+def check_slots(slots: int) -> None:
+    """Refuse a number of slots that a window cannot have.
+
+    Raises
+    ------
+    ValueError
+    """
+    if slots < 2 or slots & (slots - 1) or slots > RECEIVE_SLOTS:
+        raise ValueError(f"slots of a window are {slots}; allowed are powers of two from 2 to {RECEIVE_SLOTS}")
+
+
 class ReceiveWindow(wiring.Component):
     """Turn numbered packets into a stream of bytes: each once, in order.
+
+    Parameters
+    ----------
+    slots : int
+        Packets that it has room for, a power of two, at least 2.
 
     Members
     -------
@@ -53,7 +69,9 @@ class ReceiveWindow(wiring.Component):
     freed: Signal
     received: Any
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = RECEIVE_SLOTS) -> None:
+        check_slots(slots)
+        self.slots = slots
         super().__init__(
             {
                 "write": In(1),
@@ -68,7 +86,7 @@ class ReceiveWindow(wiring.Component):
                 "begin": In(1),
                 "first": In(16),
                 "acknowledge": Out(16),
-                "credit": Out(range(RECEIVE_SLOTS + 1)),
+                "credit": Out(range(slots + 1)),
                 "freed": Out(1),
                 "received": Out(stream.Signature(8)),
             }
@@ -77,12 +95,12 @@ class ReceiveWindow(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Keep a ring of slots, and the lengths of what they hold."""
         m = Module()
-        m.submodules.slots = slots = Memory(shape=8, depth=RECEIVE_SLOTS * MAX_PAYLOAD, init=[])
-        m.submodules.lengths = lengths = Memory(shape=range(MAX_PAYLOAD + 1), depth=RECEIVE_SLOTS, init=[])
+        m.submodules.slots = slots = Memory(shape=8, depth=self.slots * MAX_PAYLOAD, init=[])
+        m.submodules.lengths = lengths = Memory(shape=range(MAX_PAYLOAD + 1), depth=self.slots, init=[])
         write, read = slots.write_port(), slots.read_port()
         length_write, length_read = lengths.write_port(), lengths.read_port()
-        slot_bits = range(RECEIVE_SLOTS).stop.bit_length() - 1
-        held = Signal(range(RECEIVE_SLOTS + 1))
+        slot_bits = self.slots.bit_length() - 1
+        held = Signal(range(self.slots + 1))
         oldest = Signal(slot_bits, reset_less=True)  # slot that is being read
         position = Signal(range(MAX_PAYLOAD + 1), reset_less=True)
         reading = Signal()  # ``length_read`` holds the oldest slot's
@@ -96,9 +114,9 @@ class ReceiveWindow(wiring.Component):
             self.expected.eq(ahead == 0),
             # by less than 2^15
             self.behind.eq(ahead[15] & (ahead[:15] != 0)),
-            free.eq(held != RECEIVE_SLOTS),
+            free.eq(held != self.slots),
             self.room.eq(free & ~late),
-            self.credit.eq(RECEIVE_SLOTS - held),
+            self.credit.eq(self.slots - held),
             write.en.eq(self.write & free),
             write.addr.eq(Cat(self.offset, self.acknowledge[:slot_bits])),
             write.data.eq(self.byte),

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop.protocol import MAX_PAYLOAD, SEND_SLOTS
 from dyadprop_hw.claims import claim
+from dyadprop_hw.receive_window import check_slots
 
 MessageByte = data.StructLayout({"byte": 8, "last": 1})
 """A byte of a message; ``last``: the message ends with it."""
@@ -16,6 +17,11 @@ MessageByte = data.StructLayout({"byte": 8, "last": 1})
 
 class SendWindow(wiring.Component):
     """Gather messages into numbered packets, and keep those until they are acknowledged.
+
+    Parameters
+    ----------
+    slots : int
+        Packets that it has room for, a power of two, at least 2.
 
     Members
     -------
@@ -61,7 +67,9 @@ class SendWindow(wiring.Component):
     begin: Signal
     first: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = SEND_SLOTS) -> None:
+        check_slots(slots)
+        self.slots = slots
         super().__init__(
             {
                 "messages": In(stream.Signature(MessageByte)),
@@ -85,13 +93,13 @@ class SendWindow(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Keep a ring of slots; all counts are from the oldest one kept."""
         m = Module()
-        m.submodules.slots = slots = Memory(shape=8, depth=SEND_SLOTS * MAX_PAYLOAD, init=[])
-        m.submodules.lengths = lengths = Memory(shape=range(MAX_PAYLOAD + 1), depth=SEND_SLOTS, init=[])
+        m.submodules.slots = slots = Memory(shape=8, depth=self.slots * MAX_PAYLOAD, init=[])
+        m.submodules.lengths = lengths = Memory(shape=range(MAX_PAYLOAD + 1), depth=self.slots, init=[])
         write, read = slots.write_port(), slots.read_port()
         length_write, length_read = lengths.write_port(), lengths.read_port()
-        slot_bits = range(SEND_SLOTS).stop.bit_length() - 1
+        slot_bits = self.slots.bit_length() - 1
         oldest = Signal(16)
-        counts = range(SEND_SLOTS + 1)
+        counts = range(self.slots + 1)
         whole, sent, cursor = Signal(counts), Signal(counts), Signal(counts)
         filled = Signal(range(MAX_PAYLOAD + 1))  # bytes in the slot behind the whole ones
         ended = Signal()  # its last byte ends a message
@@ -111,7 +119,7 @@ class SendWindow(wiring.Component):
         full = filled == MAX_PAYLOAD
         close = Signal()
         m.d.comb += [
-            self.messages.ready.eq((whole != SEND_SLOTS) & ~full),
+            self.messages.ready.eq((whole != self.slots) & ~full),
             write.en.eq(enters),
             write.addr.eq(Cat(filled[: len(self.offset)], open_slot)),
             write.data.eq(self.messages.payload.byte),
@@ -144,7 +152,7 @@ class SendWindow(wiring.Component):
         ]
         claim(m, ~self.take | self.pending)
         claim(m, ~(self.take & self.acknowledged))
-        claim(m, (cursor <= sent) & (sent <= whole) & (whole <= SEND_SLOTS))
+        claim(m, (cursor <= sent) & (sent <= whole) & (whole <= self.slots))
         m.d.sync += [
             oldest.eq(oldest + dropped),
             whole.eq(whole + close - dropped),

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from dyadprop.protocol import VERSION, Packet
+from dyadprop.protocol import RECEIVE_SLOTS, VERSION, Packet
 from dyadprop_hw.packet_decoder import PacketDecoder
 from dyadprop_hw.packet_encoder import PacketEncoder
 from dyadprop_hw.receive_window import ReceiveWindow
@@ -16,6 +16,11 @@ from dyadprop_hw.streams import connect_stream
 
 class Session(wiring.Component):
     """Between the bytes of a link and the bytes of messages.
+
+    Parameters
+    ----------
+    slots : int
+        Packets that it has room for, each way: 2, 4, 8 or 16.
 
     Members
     -------
@@ -51,7 +56,8 @@ class Session(wiring.Component):
     unexpected: Signal
     foreign: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = RECEIVE_SLOTS) -> None:
+        self.slots = slots
         super().__init__(
             {
                 "rx": In(stream.Signature(8)),
@@ -72,8 +78,8 @@ class Session(wiring.Component):
         m = Module()
         m.submodules.decoder = decoder = PacketDecoder()
         m.submodules.encoder = encoder = PacketEncoder()
-        m.submodules.inbox = inbox = ReceiveWindow()
-        m.submodules.outbox = outbox = SendWindow()
+        m.submodules.inbox = inbox = ReceiveWindow(self.slots)
+        m.submodules.outbox = outbox = SendWindow(self.slots)
         connect_stream(m, wiring.flipped(self.rx), decoder.bytes)
         connect_stream(m, encoder.bytes, wiring.flipped(self.tx))
         connect_stream(m, inbox.received, wiring.flipped(self.received))

@@ -27,12 +27,14 @@ class StageSizes(wiring.Component):
         Words of all stages before.
     weight_bytes, gradient_bytes : Out
         Of a word.
-    all_weights, all_gradients : Out
-        Bytes of all words.
+    weights_in, gradients_in : Out
+        Bytes of the body of a command that brings all words: the stage and they.
+    weights_out, gradients_out : Out
+        Bytes of the body of an answer with all words: stage, operation and they.
 
     Notes
     -----
-    Follows ``stage`` in the same cycle.
+    Follows ``stage`` in the same cycle. Sums are columns of their own: a table of few stages is smaller than an adder.
     """
 
     stage: Signal
@@ -40,8 +42,10 @@ class StageSizes(wiring.Component):
     base: Signal
     weight_bytes: Signal
     gradient_bytes: Signal
-    all_weights: Signal
-    all_gradients: Signal
+    weights_in: Signal
+    gradients_in: Signal
+    weights_out: Signal
+    gradients_out: Signal
 
     def __init__(self, sizes: WireSizes) -> None:
         words, weight, gradient = sizes.words, sizes.weight_word, sizes.gradient_word
@@ -50,8 +54,10 @@ class StageSizes(wiring.Component):
             "base": tuple(itertools.accumulate(words[:-1], initial=0)),
             "weight_bytes": weight,
             "gradient_bytes": gradient,
-            "all_weights": tuple(w * n for w, n in zip(weight, words, strict=True)),
-            "all_gradients": tuple(g * n for g, n in zip(gradient, words, strict=True)),
+            "weights_in": tuple(1 + w * n for w, n in zip(weight, words, strict=True)),
+            "gradients_in": tuple(1 + g * n for g, n in zip(gradient, words, strict=True)),
+            "weights_out": tuple(2 + w * n for w, n in zip(weight, words, strict=True)),
+            "gradients_out": tuple(2 + g * n for g, n in zip(gradient, words, strict=True)),
         }
         super().__init__(
             {

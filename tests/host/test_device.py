@@ -244,6 +244,86 @@ def test_a_callers_power_of_two_is_taken(stub, scale):
     assert stub.scale == scale
 
 
+# -- parameters that come along with each call -----------------------------------------------------------------------
+
+
+def test_parameters_are_loaded_only_where_they_changed(stub):
+    one, other = NET.init(1), NET.init(2)
+    stub.saturations = SATURATED
+    for params, loads in ((one, 1), (NET.init(1), 1), (other, 2), (other, 2), (one, 3)):
+        with stub.holding(params) as saturations:
+            stub.predict(X)
+            assert saturations == SATURATED
+        assert stub.calls.count("load") == loads
+    changed = NET.init(1)
+    changed[1].bias[0] += 2.0**-50  # in place, as an optimiser does
+    with stub.holding(changed):
+        pass
+    stub.load(other)
+    with stub.holding(changed):
+        pass
+    assert stub.calls.count("load") == 6
+    for wrong, sentence in (
+        (one[:1], "^1 layers of parameters given; network expects 2$"),
+        ([one[0], (1, 2)], r"^weight of stage 2 has shape \(\); network expects \(2, 3\)$"),
+    ):
+        with pytest.raises(ShapeError, match=sentence), stub.holding(wrong):
+            raise AssertionError("lent")
+    assert stub.calls.count("load") == 6
+
+
+def test_what_the_device_learnt_is_not_taken_for_what_was_loaded():
+    net = Network(2, [Dense(1)])
+    params = net.init(0)
+    with dp.open("golden", net) as device:
+        with device.holding(params):
+            before = device.predict([[1.0, 0.5]]).outputs
+        device.train([[1.0, 0.5]], [[3.0]], 0.5)
+        assert device.predict([[1.0, 0.5]]).outputs != before
+        with device.holding(params):
+            assert device.predict([[1.0, 0.5]]).outputs == before
+        device.train([[1.0, 0.5]], [[3.0]], 0.5)
+        device.resume(device.checkpoint())
+        with device.holding(params):
+            assert device.predict([[1.0, 0.5]]).outputs == before
+
+
+def test_a_load_that_failed_is_not_held(stub):
+    stub.failure = Refused("not today")
+    with pytest.raises(RangeError, match=r"^not today$"), stub.holding(NET.init(3)):
+        raise AssertionError("lent")
+    stub.failure = None
+    stub.calls.clear()
+    with stub.holding(NET.init(3)):
+        pass
+    assert stub.calls == ["load"]
+
+
+def test_other_threads_wait_while_a_device_is_lent(stub):
+    done: list[str] = []
+
+    def load() -> None:
+        stub.load(NET.init(2))
+        done.append("loaded")
+
+    with stub.holding(NET.init(1)):
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join(0.2)
+        assert done == []
+        stub.predict(X)
+    thread.join()
+    assert done == ["loaded"]
+
+
+def test_the_last_figures_are_kept(stub):
+    assert stub.stats == Stats()
+    assert stub.stats is not stub.predict(X).stats
+    result = stub.vjp(X, Y)
+    assert stub.stats is result.stats
+    assert stub.stats.seconds > 0
+
+
 # -- life of a device -------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +393,7 @@ def in_a_forked_child(work: Callable[[], object]) -> tuple[int, str]:
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: other tests' threads
+        warnings.simplefilter("ignore", RuntimeWarning)  # JAX, where another test has imported it
         child = os.fork()
     if child == 0:  # no pytest in here: answer and go
         answer = "no error"

@@ -13,8 +13,10 @@ import pytest
 from dyadprop.network import Network, RawParameters
 from dyadprop.operations import Operation
 from dyadprop.plan import plan_network
-from dyadprop.protocol import MIN_PERIOD, Answer, Command, Packet, Reason, Register
+from dyadprop.protocol import MIN_PERIOD, RECEIVE_SLOTS, Answer, Command, Packet, Reason, Register
 from dyadprop_hw.chip import Core
+from dyadprop_hw.receive_window import ReceiveWindow
+from dyadprop_hw.send_window import SendWindow
 from dyadprop_sim import golden
 from dyadprop_sim.benches.packets import Damage, Fields, Host, decode, message, split_messages, talk, undamaged
 from dyadprop_sim.random_networks import Case, random_case, random_rate
@@ -23,13 +25,16 @@ from tests.hw.netlist import Netlist
 
 CASES = {seed: random_case(seed, layers=2, max_width=5, batch=7) for seed in (7, 8)}
 
+SLOTS = {CASES[8].net.hash: 2}
+"""Of a core with the shortest windows there are."""
+
 
 class Link:
     """A host, a core and what happens between them."""
 
     def __init__(self, net: Network, seed: int, stalls: float, share: float) -> None:
         rng = random.Random(seed)
-        self.core = CoreSimulation(net, seed, stalls)
+        self.core = CoreSimulation(net, seed, stalls, SLOTS.get(net.hash, RECEIVE_SLOTS))
         self.damage: Callable[[list[Fields]], bytes] = Damage(rng, share) if share else undamaged
         self.host = Host(rng.randrange(256), rng.choice([0, 65530, 4711]), rng.choice([0, 65525, 42]))
         self.size = rng.choice([128, 100, 37]) if share else 128
@@ -376,6 +381,15 @@ def test_packets_are_counted(link: Link) -> None:
     assert values[Register.UNEXPECTED_PACKETS] == 2
     assert values[Register.FOREIGN_PACKETS] == 2
     assert values[Register.SESSIONS] == 1
+
+
+@pytest.mark.parametrize("slots", [0, 1, 3, 32])
+def test_windows_that_cannot_be_are_refused(slots: int) -> None:
+    message = f"^slots of a window are {slots}; allowed are powers of two from 2 to 16$"
+    with pytest.raises(ValueError, match=message):
+        ReceiveWindow(slots)
+    with pytest.raises(ValueError, match=message):
+        SendWindow(slots)
 
 
 def test_no_path_crosses_the_core_without_a_clock_edge() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from dyadprop.network import Network
 from dyadprop.report import Report
 from dyadprop_boards.build import BuildOptions, TimingMissed, build
+from dyadprop_boards.design import make_chip, make_untested_chip
 from dyadprop_boards.report_files import FILES
 from dyadprop_boards.result import BuildResult
 from dyadprop_boards.table import BOARDS, find_board
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--multipliers", type=_positive, metavar="N", help="budget for lanes (default: all that the board has)"
     )
     parser.add_argument("--synth-only", action="store_true", help="stop behind synthesis: what the design takes")
+    parser.add_argument("--no-self-test", action="store_true", help="leave the self-test at power-on out")
     parser.add_argument("--out", default="build", metavar="DIR", help="default: %(default)s")
 
 
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         quiet=args.quiet,
     )
     try:
-        result = build(net, board, folder, options)
+        result = build(net, board, folder, options, make_untested_chip if args.no_self_test else make_chip)
     except TimingMissed as missed:
         report.write(missed.result.document())
         report.result(f"failed: {missed}")

@@ -9,12 +9,16 @@ The suite `learning` trains two networks with words of 16 to 6 bits, whose forma
 lossless as the device does, with steps rounded to nearest or stochastically, and in float64. It tells their accuracies
 on test data, how far lossless and float64 drift apart, and what momentum and weight decay would give.
 
+The suite `formats` holds chosen formats against the truth: it trains networks on four data sets with gradients from the
+golden model, in words of 16, 12 and 8 bits, and tells the scores on test data beside float64's, and the cosine of each
+layer's gradient to float64's at the start and at the end.
+
 The suite `faults` sends batches to the simulated RTL of a chip through a cable that loses, flips, doubles and delays
 bytes, pulls the plug and takes the power away. The suite `wire` measures the share of a serial line that samples and
 gradients use, and the suite `driver` what the driver adds to a call.
 
-Exit code 1 if a word differs, a count of cycles is not the predicted one, a share is below its goal, or lossless falls
-further below float64 than its goal.
+Exit code 1 if a word differs, a count of cycles is not the predicted one, a share is below its goal, or a score or a
+cosine falls further below float64 than its goal.
 """
 
 import argparse
@@ -36,6 +40,7 @@ from dyadprop.network import Dense, Network, Parameters
 from dyadprop.plan import plan_network
 from dyadprop.report import Report
 from dyadprop_sim.commands.bench_faults import run_faults
+from dyadprop_sim.commands.bench_formats import run_formats
 from dyadprop_sim.commands.bench_latency import run_latency
 from dyadprop_sim.commands.bench_learning import run_learning
 from dyadprop_sim.commands.bench_wire import run_driver, run_wire
@@ -91,7 +96,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=10, metavar="N", help="in which each speed is measured (default: %(default)s)"
     )
     parser.add_argument(
-        "--runs", type=int, default=3, metavar="N", help="seeds that the suite learning averages (default: %(default)s)"
+        "--runs",
+        type=int,
+        default=3,
+        metavar="N",
+        help="seeds that the suites learning and formats average (default: %(default)s)",
     )
     parser.add_argument(
         "--batches", type=int, default=50, metavar="N", help="of each row of the suite faults (default: %(default)s)"
@@ -327,6 +336,7 @@ def _machine() -> dict[str, Any]:
 _SUITES: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "driver": run_driver,
     "faults": run_faults,
+    "formats": run_formats,
     "latency": run_latency,
     "learning": run_learning,
     "simulation": _simulation,

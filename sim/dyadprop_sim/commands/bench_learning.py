@@ -11,10 +11,10 @@ from dyadprop.data import Dataset, digits, mnist
 from dyadprop.errors import RangeError
 from dyadprop.network import Dense, Network, Parameters
 from dyadprop.optional import optional_packages
+from dyadprop.profile import choose_formats
 from dyadprop.rates import FULL_SCALE, Rate
 from dyadprop.report import Report
 from dyadprop_sim.learning import ROUNDINGS, RealLearner, Recipe, WordLearner, learn
-from dyadprop_sim.profile import choose_formats
 
 BITS = (16, 12, 8, 6)
 GOALS = {8: 0.005, 6: 0.02}  # how far lossless may fall below float64

@@ -322,8 +322,8 @@ class _Once(wiring.Component):
     """
 
     def __init__(self, *, lax: bool = False) -> None:
-        with mock.patch.multiple(receive_window, MAX_PAYLOAD=2, RECEIVE_SLOTS=2):
-            self._window = ReceiveWindow()
+        with mock.patch.object(receive_window, "MAX_PAYLOAD", 2):
+            self._window = ReceiveWindow(2)
         self._lax = lax
         super().__init__({"number": wiring.In(16), "comes": wiring.In(1), "marks": wiring.In(1), "ready": wiring.In(1)})
 
@@ -332,7 +332,7 @@ class _Once(wiring.Component):
         m = Module()
         outer: Any = self
         window: Any = self._window
-        changes: dict[str, Any] = {"MAX_PAYLOAD": 2, "RECEIVE_SLOTS": 2}
+        changes: dict[str, Any] = {"MAX_PAYLOAD": 2}
         if self._lax:
             changes["claim"] = lambda *_: None  # it says the same
         with mock.patch.multiple(receive_window, **changes):

@@ -53,6 +53,7 @@ class BridgedNetwork(wiring.Component):
             connect_stream(m, *(ends if member.flow == In else reversed(ends)))
         m.d.comb += [
             bridge.register_value.eq(0x01020304 + bridge.register_index),
+            bridge.register_there.eq(1),
             bridge.period.eq(1234),
             outer.change_period.eq(bridge.change_period),
             outer.keep_period.eq(bridge.keep_period),
