@@ -28,16 +28,14 @@ from dyadprop_boards.fpgas import RESOURCES, Family, Resource
 from dyadprop_boards.passes import synthesize
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import write_project
-from dyadprop_boards.resources import COEFFICIENTS, Features, Table, evaluate, part_features
+from dyadprop_boards.resources import COEFFICIENTS, COMMAND, FITTED, Features, Table, evaluate, part_features
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.sample_designs import Sample, samples
 from dyadprop_boards.table import find_board
 
 FAMILIES: tuple[Family, ...] = ("ecp5", "ice40", "gowin")
-FITTED: tuple[Resource, ...] = ("luts", "flip_flops")
 EXACT: tuple[Resource, ...] = ("multipliers", "block_rams")
 GOAL = 0.10  # of LUTs and flip-flops, on ECP5
-COMMAND = "python -m dyadprop_boards.fit_resources"
 _RIDGE = 1e-3  # keeps features that always go together from taking each other's share
 _STEPS = 1000
 _TOLERANCE = 1e-9
@@ -92,7 +90,7 @@ def measure(sample: Sample, folder: Path, progress: Progress) -> Measured:
 
 
 def fit_table(designs: Iterable[Measured]) -> dict[str, dict[str, dict[str, float]]]:
-    """Fit a family's coefficients, and the block RAMs that each kind of part has besides those that formulas give."""
+    """Fit a family's coefficients."""
     rows: defaultdict[str, list[tuple[Features, dict[str, int]]]] = defaultdict(list)
     for design in designs:
         for features, used in design.rows:
@@ -109,9 +107,6 @@ def fit_table(designs: Iterable[Measured]) -> dict[str, dict[str, dict[str, floa
             table[kind][resource] = {
                 name: round(float(value), 4) for name, value in zip(names, solved, strict=True) if value > 1e-4
             }
-        fixed = [used["block_rams"] - features.known["block_rams"] for features, used in found]
-        if "one" in names and any(fixed):
-            table[kind]["block_rams"] = {"one": float(round(np.median(fixed)))}
     return table
 
 

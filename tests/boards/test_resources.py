@@ -16,7 +16,14 @@ from dyadprop_boards.capacity import LEEWAY
 from dyadprop_boards.design import fit, make_chip
 from dyadprop_boards.fit_resources import EXACT, FITTED, GOAL, measure
 from dyadprop_boards.fpgas import ICE40HX8K, ICE40UP5K, LFE5U_85F, RESOURCES
-from dyadprop_boards.memories import edge_memories, head_memories, lane_memories, link_memories, self_test_memory
+from dyadprop_boards.memories import (
+    edge_memories,
+    head_memories,
+    lane_memories,
+    link_memories,
+    link_slots,
+    self_test_memory,
+)
 from dyadprop_boards.memory_mapping import Memory
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.resources import coefficients, count_blocks, predict
@@ -147,13 +154,11 @@ def test_memories_are_those_of_the_gateware(name: str) -> None:
             wanted |= {f"{prefix}lane_{lane}.{memory.name}": memory for memory in lane_memories(stage)}
         wanted |= {prefix + memory.name: memory for memory in edge_memories(plan, stage)}
     wanted |= {f"core.network.head.{memory.name}": memory for memory in head_memories(plan)}
-    wanted |= {f"core.bridge.{memory.name}": memory for memory in link_memories(plan, len(chip.core.identity))}
-    wanted["core.self_test.rom"] = self_test_memory(plan)
+    link = link_memories(plan, len(chip.core.identity), link_slots(BOARD))
+    wanted |= {memory.name: memory for memory in [*link, self_test_memory(plan)]}
     for name_there, size in found.items():
         match = next((name for name in wanted if re.fullmatch(rf"{re.escape(name)}(\.[a-z.]+)?", name_there)), None)
-        if match is None:  # the link's own, the same in each chip: their number is fitted
-            assert re.match(r"queue\.|core\.session\.", name_there), name_there
-            continue
+        assert match is not None, name_there
         memory = wanted.pop(match)
         assert (memory.width, memory.depth) == size, name_there
     assert not wanted
