@@ -141,9 +141,7 @@ def part_features(plan: Plan, board: Board, clock: float) -> list[Features]:
     return [
         *found,
         _part("head", "head", fpga, _head(plan), head_memories(plan)),
-        _part(
-            "link", "link", fpga, _link(plan), [*link_memories(plan, length, link_slots(board)), self_test_memory(plan)]
-        ),
+        _part("link", "link", fpga, _link(plan), link),
         _part("board", "board", fpga, {"one": 1}, []),
     ]
 
