@@ -14,8 +14,8 @@ from amaranth.hdl._mem import MemoryInstance
 import dyadprop as dp
 from dyadprop_boards.capacity import LEEWAY
 from dyadprop_boards.design import fit, make_chip
-from dyadprop_boards.fit_resources import EXACT, FITTED, GOAL, measure
-from dyadprop_boards.fpgas import ICE40HX8K, ICE40UP5K, LFE5U_85F, RESOURCES
+from dyadprop_boards.fit_resources import EXACT, GOAL, measure
+from dyadprop_boards.fpgas import ICE40HX8K, ICE40UP5K, LFE5U_85F, RESOURCES, Resource
 from dyadprop_boards.memories import (
     edge_memories,
     head_memories,
@@ -26,7 +26,7 @@ from dyadprop_boards.memories import (
 )
 from dyadprop_boards.memory_mapping import Memory
 from dyadprop_boards.progress import Progress
-from dyadprop_boards.resources import coefficients, count_blocks, predict
+from dyadprop_boards.resources import FITTED, coefficients, count_blocks, predict
 from dyadprop_boards.sample_designs import Sample, samples
 from dyadprop_boards.table import find_board
 
@@ -80,9 +80,9 @@ def test_parts_add_up() -> None:
 
 
 def test_it_grows_with_the_network() -> None:
-    def total(net: dp.Network) -> dict[str, int]:
+    def total(net: dp.Network) -> dict[Resource, int]:
         design = fit(net, BOARD, checked=False)
-        return dict(predict(design.plan, BOARD, design.clock).total)
+        return predict(design.plan, BOARD, design.clock).total
 
     small = total(dp.Network(16, [dp.Dense(8, "tanh", lanes=2), dp.Dense(4, lanes=2)]))
     more_lanes = total(dp.Network(16, [dp.Dense(8, "tanh", lanes=8), dp.Dense(4, lanes=2)]))
