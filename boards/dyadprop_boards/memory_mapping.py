@@ -6,6 +6,7 @@ written whole. The costs are those of yosys' own library files (``lattice/brams_
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from dyadprop_boards.fpgas import Family
@@ -110,6 +111,7 @@ _LIBRARY: dict[Family, tuple[_Ram, ...]] = {
 }
 
 
+@cache
 def map_memory(memory: Memory, family: Family) -> Mapping:
     """Say what yosys makes of a memory.
 
