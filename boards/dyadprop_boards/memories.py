@@ -110,7 +110,7 @@ def link_memories(plan: Plan, identity: int, slots: int) -> list[Memory]:
         Memory("core.bridge.commands.aside", weight, sum(WireSizes(net).words), proved=True),
         Memory("core.bridge.targets", target, (plan.stages[0].samples + 1) * net.outputs, proved=True),
         Memory("core.bridge.answers.outputs", last.activation.width, net.outputs, proved=True),
-        Memory("core.bridge.answers.identity", 8, identity, written=False),
+        Memory("core.bridge.answers.identity", 7, identity, written=False, constant=1),  # ASCII
     ]
     for window in ("inbox", "outbox"):
         memories += [

@@ -156,6 +156,6 @@ def test_memories_are_those_of_the_gateware(name: str) -> None:
         match = next((name for name in wanted if re.fullmatch(rf"{re.escape(name)}(\.[a-z.]+)?", name_there)), None)
         assert match is not None, name_there
         memory = wanted.pop(match)
-        assert (memory.width, memory.depth) == size, name_there
+        assert (memory.width + memory.constant, memory.depth) == size, name_there
     assert not wanted
     assert len(found) > 20
