@@ -7,7 +7,7 @@ from dyadprop.plan import Plan
 from dyadprop_boards.design import fit
 from dyadprop_boards.floorplan import parts_in_order
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
-from dyadprop_boards.resources import predict
+from dyadprop_boards.resources import COMMAND, coefficients, predict
 from dyadprop_boards.result import line_rates
 from dyadprop_boards.speed import Work
 from dyadprop_boards.table import find_board
@@ -50,8 +50,16 @@ def board_info(net: Network, name: str, multipliers: int | None) -> tuple[Plan, 
         f"on {board.name} ({board.device}), predicted: "
         + ", ".join(f"{e['predicted']:,} of {e['available']:,} {RESOURCE_NAMES[k]}" for k, e in resources.items())
     ]
+    table = [["part", *RESOURCE_NAMES.values()]]
     for part in parts_in_order(set(predicted.parts)):
-        lines.append(f"  {part}: " + ", ".join(f"{predicted.parts[part][r]:,} {RESOURCE_NAMES[r]}" for r in RESOURCES))
+        table.append([part, *(f"{predicted.parts[part][resource]:,}" for resource in RESOURCES)])
+    widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    if not coefficients(board.fpga.family):
+        lines.append(
+            f"LUTs and flip-flops are only those of memories: nothing is fitted for {board.fpga.family} yet; {COMMAND} "
+            f"--family {board.fpga.family} does it"
+        )
     line = [work.on_line(baud, design.clock) for baud in line_rates(board.baud, design.clock)]
     lines.append(
         f"at {design.clock / 1e6:g} MHz {work.gradients(design.clock):,.0f} gradients/s, one alone in "

@@ -111,8 +111,13 @@ def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Seque
 
 
 def _smallest_board(net: Network, clock: float) -> Board | None:
-    boards = sorted(BOARDS, key=lambda board: board.fpga.luts)
-    return next((board for board in boards if _fits(net, board, clock)), None)
+    tried: set[tuple[int, ...]] = set()
+    for board in sorted(BOARDS, key=lambda board: board.fpga.luts):
+        size = tuple(board.fpga.has(resource) for resource in RESOURCES)
+        if size not in tried and _fits(net, board, clock):
+            return board
+        tried.add(size)
+    return None
 
 
 def _largest(net: Network, board: Board, clock: float) -> Network | None:

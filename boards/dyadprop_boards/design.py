@@ -6,11 +6,11 @@ from typing import Any
 from dyadprop.baud import bit_period
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
-from dyadprop.protocol import MAX_PAYLOAD, RECEIVE_SLOTS
 from dyadprop.self_test import self_test_program
 from dyadprop.self_test_program import Program
 from dyadprop_boards.capacity import choose_plan
 from dyadprop_boards.identity import identity
+from dyadprop_boards.memories import link_slots
 from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.table import Board
@@ -90,8 +90,3 @@ def _chip(design: Design, program: Program | None) -> Any:
     board = design.board
     document = identity(design.plan, board, gateware_revision(), clock=design.clock)
     return Chip(design.plan, document, design.clock, board.baud, program, link_slots(board))
-
-
-def link_slots(board: Board) -> int:
-    """Give the packets that the link has room for: 16 fill a block RAM each way, or four of the small ones."""
-    return min(RECEIVE_SLOTS, board.fpga.block_ram_bits // (8 * MAX_PAYLOAD))

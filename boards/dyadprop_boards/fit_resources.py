@@ -28,18 +28,17 @@ from dyadprop_boards.fpgas import RESOURCES, Family, Resource
 from dyadprop_boards.passes import synthesize
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import write_project
-from dyadprop_boards.resources import COEFFICIENTS, Features, Table, evaluate, part_features
+from dyadprop_boards.resources import COEFFICIENTS, COMMAND, FITTED, Features, Table, evaluate, part_features
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.sample_designs import Sample, samples
 from dyadprop_boards.table import find_board
 
 FAMILIES: tuple[Family, ...] = ("ecp5", "ice40", "gowin")
-FITTED: tuple[Resource, ...] = ("luts", "flip_flops")
 EXACT: tuple[Resource, ...] = ("multipliers", "block_rams")
 GOAL = 0.10  # of LUTs and flip-flops, on ECP5
-COMMAND = "python -m dyadprop_boards.fit_resources"
 _RIDGE = 1e-3  # keeps features that always go together from taking each other's share
-_SWEEPS = 4000
+_STEPS = 1000
+_TOLERANCE = 1e-9
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def measure(sample: Sample, folder: Path, progress: Progress) -> Measured:
 
 
 def fit_table(designs: Iterable[Measured]) -> dict[str, dict[str, dict[str, float]]]:
-    """Fit a family's coefficients, and the block RAMs that each kind of part has besides those that formulas give."""
+    """Fit a family's coefficients."""
     rows: defaultdict[str, list[tuple[Features, dict[str, int]]]] = defaultdict(list)
     for design in designs:
         for features, used in design.rows:
@@ -108,22 +107,36 @@ def fit_table(designs: Iterable[Measured]) -> dict[str, dict[str, dict[str, floa
             table[kind][resource] = {
                 name: round(float(value), 4) for name, value in zip(names, solved, strict=True) if value > 1e-4
             }
-        fixed = [used["block_rams"] - features.known["block_rams"] for features, used in found]
-        if "one" in names and any(fixed):
-            table[kind]["block_rams"] = {"one": float(round(np.median(fixed)))}
     return table
 
 
 def _least_squares(matrix: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Solve with coefficients that are not negative: no feature of a design makes it smaller."""
+    """Solve with coefficients that are not negative: no feature of a design makes it smaller.
+
+    Lawson and Hanson's method: features enter one by one, and leave where their coefficient would turn negative.
+    """
     size = np.maximum(np.linalg.norm(matrix, axis=0), 1e-12)
     scaled = matrix / size
     gram = scaled.T @ scaled + _RIDGE * np.eye(len(size))
     right = scaled.T @ wanted
     found = np.zeros(len(size))
-    for _ in range(_SWEEPS):
-        for k in range(len(size)):
-            found[k] = max(0.0, found[k] + (right[k] - gram[k] @ found) / gram[k, k])
+    chosen = np.zeros(len(size), dtype=bool)
+    for _ in range(_STEPS):
+        gain = np.where(chosen, -np.inf, right - gram @ found)
+        if gain.max(initial=-np.inf) <= _TOLERANCE * np.abs(right).max():
+            break
+        chosen[gain.argmax()] = True
+        while True:
+            solved = np.zeros(len(size))
+            solved[chosen] = np.linalg.solve(gram[np.ix_(chosen, chosen)], right[chosen])
+            falling = chosen & (solved <= 0.0)
+            if not falling.any():
+                break
+            step = (found[falling] / (found[falling] - solved[falling])).min()
+            found += step * (solved - found)
+            chosen &= found > _TOLERANCE * found.max(initial=0.0)
+            found[~chosen] = 0.0
+        found = solved
     return found / size
 
 
@@ -181,8 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--coefficients", metavar="FILE", help=f"default: {COEFFICIENTS} in the package")
     args = parser.parse_args(argv)
     path = Path(args.coefficients or str(files("dyadprop_boards") / COEFFICIENTS))
-    document: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"families": {}, "designs": {}}
-    document |= {"command": COMMAND}
+    document: dict[str, Any] = {"command": COMMAND, "designs": {}, "families": {}}
+    if path.is_file():
+        document |= json.loads(path.read_text())
     told: list[str] = []
     try:
         for family in args.family or FAMILIES:
@@ -204,11 +218,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "tool": designs[0].tool,
                 "predicted": found,
             }
+            write_json(path, document)
+            print(f"written to {path}", flush=True)
     except DyadpropError as error:
         print(f"fit_resources: {error}", file=sys.stderr)
         return 3
-    write_json(path, document)
-    print(f"written to {path}")
     if told:
         print(f"not as it should be: {'; '.join(told)}")
     return 1 if told else 0

@@ -1,17 +1,19 @@
-"""The memories of a chip whose size depends on its plan, by formula: those of `dyadprop_hw` under the same names."""
+"""The memories of a chip by formula: those of `dyadprop_hw`, under the same names."""
 
 from dyadprop.operations import COUNTER_BITS, OPERATION_BITS, STAGE_BITS
 from dyadprop.plan import Plan, StagePlan
-from dyadprop.protocol import WireSizes
+from dyadprop.protocol import MAX_PACKET, MAX_PAYLOAD, RECEIVE_SLOTS, REGISTER_BYTES, Register, WireSizes
 from dyadprop.self_test import count_rows
 from dyadprop.self_test_program import STEP_BITS, VALUE_BITS
 from dyadprop.tables import SOFTMAX_FRACTION, TABLE_ACTIVATIONS, Table, exp_table, phi_table
 from dyadprop.widths import StageNumbers, target_format
 from dyadprop_boards.memory_mapping import Memory
+from dyadprop_boards.table import Board
 
 _FLAGS = 2  # of an activation: learn, update
 _CONTROL_HEAD = 1 + STAGE_BITS + OPERATION_BITS  # of a word on the control chain: kind, stage, operation
 _ANSWERS = 4  # places of the read-outs' queue beyond those that a read-out needs on its way
+_RECEIVED = 15  # dyadprop_hw.chip.RECEIVE_BYTES
 _SEEDS = 8  # CostHead.SEED_QUEUE
 _PROBABILITY_BITS = 15  # Divider.QUOTIENT_BITS
 
@@ -84,26 +86,52 @@ def head_memories(plan: Plan) -> list[Memory]:
     return memories
 
 
-def link_memories(plan: Plan, identity: int) -> list[Memory]:
-    """Give those memories of the link that depend on the plan; ``identity`` is the length of its answer to IDENTIFY."""
+def link_slots(board: Board) -> int:
+    """Give the packets that the link has room for: 16 fill a block RAM each way, or four of the small ones."""
+    return min(RECEIVE_SLOTS, board.fpga.block_ram_bits // (8 * MAX_PAYLOAD))
+
+
+def link_memories(plan: Plan, identity: int, slots: int) -> list[Memory]:
+    """Give the memories of the link.
+
+    Parameters
+    ----------
+    plan : Plan
+    identity : int
+        Bytes of its answer to IDENTIFY.
+    slots : int
+        Packets that it has room for (`link_slots`).
+    """
     net = plan.net
     last = net.layer_formats(len(net.layers))
     target = max(target_format(net).width, last.sensitivity.width) + 1
     weight = max(stage.numbers.weight.width for stage in plan.stages)
     memories = [
-        Memory("commands.aside", weight, sum(WireSizes(net).words), proved=True),
-        Memory("targets", target, (plan.stages[0].samples + 1) * net.outputs, proved=True),
-        Memory("answers.outputs", last.activation.width, net.outputs, proved=True),
-        Memory("answers.identity", 8, identity, written=False),
+        Memory("core.bridge.commands.aside", weight, sum(WireSizes(net).words), proved=True),
+        Memory("core.bridge.targets", target, (plan.stages[0].samples + 1) * net.outputs, proved=True),
+        Memory("core.bridge.answers.outputs", last.activation.width, net.outputs, proved=True),
+        Memory("core.bridge.answers.identity", 7, identity, written=False, constant=1),  # ASCII
+    ]
+    for window in ("inbox", "outbox"):
+        memories += [
+            Memory(f"core.session.{window}.slots", 8, slots * MAX_PAYLOAD, proved=True),
+            Memory(f"core.session.{window}.lengths", MAX_PAYLOAD.bit_length(), slots, proved=True),
+        ]
+    memories += [
+        Memory("core.session.encoder.buffer", 8, MAX_PACKET + 2, proved=True, block=True),
+        Memory("core.registers.words", 8 * REGISTER_BYTES, 1 << (len(Register) - 1).bit_length(), proved=True),
+        Memory("queue", 8, _RECEIVED, proved=True),
     ]
     if net.input_gradient:
-        memories.append(Memory("answers.sensitivities", net.formats.sensitivity.width, net.inputs, proved=True))
+        memories.append(
+            Memory("core.bridge.answers.sensitivities", net.formats.sensitivity.width, net.inputs, proved=True)
+        )
     return memories
 
 
 def self_test_memory(plan: Plan) -> Memory:
     """Give the ROM of the self-test's program."""
-    return Memory("self_test.rom", STEP_BITS + VALUE_BITS, count_rows(plan.net), written=False, block=True)
+    return Memory("core.self_test.rom", STEP_BITS + VALUE_BITS, count_rows(plan.net), written=False, block=True)
 
 
 def _table(name: str, table: Table) -> Memory:

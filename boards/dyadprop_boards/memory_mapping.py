@@ -6,6 +6,7 @@ written whole. The costs are those of yosys' own library files (``lattice/brams_
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from dyadprop_boards.fpgas import Family
@@ -37,6 +38,8 @@ class Memory:
         Whether no word is read while it is written (`dyadprop_boards.project.PROVED_MEMORIES`).
     block : bool
         Whether it must be block RAM.
+    constant : int
+        Bits besides ``width`` that are the same in each word: yosys makes nothing of them.
     unused_low, unused_high : int
         Bits at the word's ends that nobody reads: cells that hold nothing else go.
     """
@@ -49,6 +52,7 @@ class Memory:
     written: bool = True
     proved: bool = False
     block: bool = False
+    constant: int = 0
     unused_low: int = 0
     unused_high: int = 0
 
@@ -110,6 +114,7 @@ _LIBRARY: dict[Family, tuple[_Ram, ...]] = {
 }
 
 
+@cache
 def map_memory(memory: Memory, family: Family) -> Mapping:
     """Say what yosys makes of a memory.
 

@@ -23,6 +23,7 @@ from dyadprop_boards.memories import (
     head_memories,
     lane_memories,
     link_memories,
+    link_slots,
     self_test_memory,
 )
 from dyadprop_boards.memory_mapping import Memory, map_memory
@@ -30,6 +31,9 @@ from dyadprop_boards.revision import DIGITS
 from dyadprop_boards.table import Board
 
 COEFFICIENTS = "resource_coefficients.json"
+COMMAND = "python -m dyadprop_boards.fit_resources"
+"""Fits them."""
+FITTED: tuple[Resource, ...] = ("luts", "flip_flops")
 
 Table = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Coefficients of a family: by kind of part, resource, feature."""
@@ -109,7 +113,7 @@ def evaluate(features: Features, table: Table) -> dict[str, int]:
     """Give what a part takes, with the coefficients of a family."""
     found: dict[str, int] = {}
     for resource in RESOURCES:
-        fitted = table.get(features.kind, {}).get(resource, {})
+        fitted = table.get(features.kind, {}).get(resource, {}) if resource in FITTED else {}
         value = sum(fitted.get(name, 0.0) * value for name, value in features.values.items())
         found[resource] = features.known.get(resource, 0) + max(0, round(value))
     return found
@@ -117,8 +121,8 @@ def evaluate(features: Features, table: Table) -> dict[str, int]:
 
 @cache
 def coefficients(family: Family) -> Table:
-    """Read the coefficients of a family."""
-    table: Table = json.loads((files("dyadprop_boards") / COEFFICIENTS).read_text())["families"][family]
+    """Read the coefficients of a family; empty where none are fitted."""
+    table: Table = json.loads((files("dyadprop_boards") / COEFFICIENTS).read_text())["families"].get(family, {})
     return table
 
 
@@ -133,10 +137,11 @@ def part_features(plan: Plan, board: Board, clock: float) -> list[Features]:
             _part(part, "edge", fpga, _edge(plan, stage), edge_memories(plan, stage), _edge_products(stage.numbers)),
         ]
     length = len(identity(plan, board, "0" * DIGITS, clock=clock))
+    link = [*link_memories(plan, length, link_slots(board)), self_test_memory(plan)]
     return [
         *found,
         _part("head", "head", fpga, _head(plan), head_memories(plan)),
-        _part("link", "link", fpga, _link(plan), [*link_memories(plan, length), self_test_memory(plan)]),
+        _part("link", "link", fpga, _link(plan), link),
         _part("board", "board", fpga, {"one": 1}, []),
     ]
 

@@ -87,10 +87,11 @@ def run_step(step: Step, folder: Path, watch: Callable[[str], None] | None = Non
     if record is not None:
         return Done(step.tool.name, version, float(record["seconds"]), kept=True, passed=bool(record["passed"]))
     status, seconds = run_tool(step.tool, step.arguments, folder, log, watch)
-    if step.finish is not None:
+    useful = status == 0 or (step.verdict is not None and step.verdict(log.read_text(errors="replace")))
+    if useful and step.finish is not None:
         step.finish(folder)
     missing = [name for name in step.outputs if not (folder / name).is_file()]
-    if status != 0 and (missing or step.verdict is None or not step.verdict(log.read_text(errors="replace"))):
+    if not useful or (status != 0 and missing):
         raise failure(step.tool, status, log)
     if missing:
         raise BuildError(f"{step.tool.name} left no {' and no '.join(missing)}; its log is {log}")

@@ -33,6 +33,8 @@ MEMORIES = [
     Memory("aside", 16, 2400),
     Memory("table", 18, 64, written=False),
     Memory("table", 8, 352, written=False),
+    Memory("text", 7, 285, written=False, constant=1),
+    Memory("text", 7, 352, written=False, constant=1),
     Memory("table", 26, 1024, written=False),
 ]
 
@@ -53,14 +55,14 @@ class Alone(Elaboratable):
         self.address = [Signal(bits, name=f"address_{k}") for k in range(memory.reads + 1)]
         self.enable, self.write = Signal(), Signal()
         self.data_in = Signal(memory.width)
-        self.data_out = [Signal(memory.width, name=f"data_{k}") for k in range(memory.reads)]
+        self.data_out = [Signal(memory.width + memory.constant, name=f"data_{k}") for k in range(memory.reads)]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         memory = self.memory
         init = [(k * 0x9E3779B9 >> 3) % (1 << memory.width) for k in range(memory.depth)]
         m.submodules.memory = words = AmaranthMemory(
-            shape=memory.width, depth=memory.depth, init=[] if memory.written else init
+            shape=memory.width + memory.constant, depth=memory.depth, init=[] if memory.written else init
         )
         for number, out in enumerate(self.data_out):
             read = words.read_port()

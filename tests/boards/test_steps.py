@@ -126,6 +126,23 @@ def test_a_failure_that_is_a_result(folder: Path, monkeypatch: pytest.MonkeyPatc
         run_step(replace(lenient, verdict=lambda log: "too fast" in log, arguments=("-x",)), folder)
 
 
+def test_outputs_that_are_made_of_what_the_tool_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finish(where: Path) -> None:
+        (where / "more").write_text((where / "out").read_text() * 2)
+
+    tool = script(folder, monkeypatch, COUNT_AND_COPY)
+    longer = replace(step(tool), outputs=("out", "more"), finish=finish)
+    assert not run_step(longer, folder).kept
+    made = (folder / "more").read_text()
+    assert made == (folder / "out").read_text() * 2
+    assert run_step(longer, folder).kept
+    assert (folder / "more").read_text() == made
+    # What a tool that failed has left is not looked at.
+    broken = script(folder, monkeypatch, "echo ERROR: no; exit 1")
+    with pytest.raises(dp.BuildError, match=r"^yosys failed: ERROR: no; "):
+        run_step(replace(longer, tool=broken, arguments=("-z",)), folder)
+
+
 def test_a_tool_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = replace(script(folder, monkeypatch, "echo Info: iteration 7; sleep 60"), limit=1)
     start = time.monotonic()

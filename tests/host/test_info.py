@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 import dyadprop as dp
 from dyadprop.cli import main
+from dyadprop.commands import info
 from dyadprop.plan import plan_network
 
 
@@ -77,3 +79,47 @@ def test_a_budget_that_is_too_small(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(tmp_path / "nothing.toml")]) == 2
     assert "nothing.toml" in capsys.readouterr().err
+
+
+def test_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", saved(tmp_path, NET), "--board", "ulx3s-12f", "--json", str(tmp_path / "info.json")]) == 0
+    out = capsys.readouterr().out
+    document = json.loads((tmp_path / "info.json").read_text())
+    assert document["board"] == "ulx3s-12f"
+    assert document["multipliers"] == document["resources"]["multipliers"]["predicted"] <= 28
+    assert document["resources"]["block_rams"]["available"] == 56
+    assert list(document["parts"]) == ["stage_1", "stage_2", "stage_3", "head", "link", "board"]
+    multipliers = document["multipliers"]
+    assert "\non ulx3s-12f (LFE5U-12F), predicted: " in out
+    assert f", {multipliers} of 28 multipliers, " in out
+    assert f"{multipliers} multipliers, " in out
+    rows = [line.split() for line in out.splitlines()[9:16]]
+    assert [row[0] for row in rows] == ["part", "stage_1", "stage_2", "stage_3", "head", "link", "board"]
+    assert sum(int(row[3]) for row in rows[1:]) == multipliers
+    gradients = 80e6 / document["cycles_a_sample"]
+    assert document["speed"]["gradients_a_second"] == gradients
+    assert f"at 80 MHz {gradients:,.0f} gradients/s, one alone in " in out
+    assert [entry["baud"] for entry in document["line"]] == [1_000_000, 3_000_000]
+
+
+def test_a_budget_on_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", saved(tmp_path, NET), "--board", "ulx3s-85f", "--multipliers", "40"]) == 0
+    assert " multipliers of at most 40, " in capsys.readouterr().out
+    assert main(["info", saved(tmp_path, NET), "--board", "icebreaker"]) == 2
+    assert "it does not fit board icebreaker (iCE40UP5K); " in capsys.readouterr().err
+    assert main(["info", saved(tmp_path, NET), "--board", "nothing"]) == 2
+    assert capsys.readouterr().err.startswith("dyadprop: board is 'nothing'; known are ")
+
+
+def test_boards_that_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(info, "entry_points", lambda **names: ())
+    assert main(["info", saved(tmp_path, NET), "--board", "ulx3s-12f"]) == 2
+    assert capsys.readouterr().err == (
+        "dyadprop: --board needs the package dyadprop_boards, which is not there; install the whole\n"
+    )
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "dyadprop_boards.board_info", None)
+    assert main(["info", saved(tmp_path, NET), "--board", "ulx3s-12f"]) == 2
+    assert "is not installed; pip install 'dyadprop[boards]' brings it" in capsys.readouterr().err
