@@ -11,19 +11,19 @@ from typing import Any
 
 from dyadprop.errors import BuildError, CapacityError, RangeError
 from dyadprop.network import Network
-from dyadprop.report import write_json
 from dyadprop_boards.design import Design, fit, make_chip
-from dyadprop_boards.ecp5_packing import pack_netlist
 from dyadprop_boards.fpgas import RESOURCES, Resource
 from dyadprop_boards.logs import count_resources
 from dyadprop_boards.passes import PRODUCTS, pack, place, synthesize
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import TOP, commands_after_read, synthesis_options, write_project
+from dyadprop_boards.report_files import FILES, write_report
+from dyadprop_boards.resources import predict
 from dyadprop_boards.result import BuildResult, Placement
 from dyadprop_boards.revision import gateware_revision
+from dyadprop_boards.speed import Work
 from dyadprop_boards.table import Board
 
-REPORT = "report.json"
 NETWORK = "net.toml"
 WORK = "work"
 
@@ -80,8 +80,8 @@ def build(
     net : Network
     board : Board
     folder : path
-        Gets the bitstream, called like the folder, ``report.json``, ``net.toml``, and in ``work`` the tools' files and
-        logs.
+        Gets the bitstream, called like the folder, the report (`dyadprop_boards.report_files.FILES`), ``net.toml``, and
+        in ``work`` the tools' files and logs.
     options : BuildOptions, optional
     chip : callable
         Makes what is put on the board; the real one where not given.
@@ -89,7 +89,7 @@ def build(
     Returns
     -------
     BuildResult
-        Also written to ``report.json``.
+        Also written as the report.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def build(
     work = folder / WORK
     _make_folder(work)
     # What an earlier build left is no result of this one.
-    for name in (REPORT, *(f"{folder.name}{packed}" for _, packed in PRODUCTS.values())):
+    for name in (*FILES, *(f"{folder.name}{packed}" for _, packed in PRODUCTS.values())):
         (folder / name).unlink(missing_ok=True)
     net.save(folder / NETWORK)
     progress = Progress(f"{folder.name} for {board.name}", quiet=options.quiet)
@@ -126,12 +126,9 @@ def _build(
     board, work = design.board, folder / WORK
     progress.step("elaborating")
     commands = write_project(design, chip(design), work)
-    run, cells = synthesize(commands["yosys"], work, progress)
-    if design.board.fpga.family == "ecp5":
-        packed = pack_netlist(work / f"{TOP}.json")
-        if packed.registers:
-            cells["TRELLIS_FF"] -= packed.registers
+    run, cells, (parts, lanes) = synthesize(design, commands["yosys"], work, progress)
     estimate = count_resources(cells, board.fpga)
+    predicted = predict(design.plan, board, design.clock)
     result = BuildResult(
         board=board.name,
         device=board.device,
@@ -141,8 +138,7 @@ def _build(
         network=design.net.hash,
         widths=tuple(design.net.widths),
         lanes=design.plan.lanes,
-        multipliers=design.plan.multipliers,
-        interval=design.plan.interval,
+        work=Work.of(design.plan),
         gateware=gateware_revision(),
         oscillator=float(board.clock),
         clock_wanted=float(design.wanted),
@@ -152,6 +148,10 @@ def _build(
         options={"synthesis": " ".join(synthesis_options(board)), "after_read": "; ".join(commands_after_read(board))},
         synthesis=run,
         synthesized=cells,
+        parts=parts,
+        lane_parts=lanes,
+        predicted=predicted.parts,
+        predicted_lanes=predicted.lanes,
         estimate=estimate,
         hashes={"design": _hash(work / f"{TOP}.il")},
         versions=_versions(),
@@ -159,11 +159,12 @@ def _build(
     short = [name for name in RESOURCES if estimate[name].used > estimate[name].available]
     if short:
         result = replace(result, failure=_too_large(design, result, short))
-        write_json(folder / REPORT, result.document())
+        write_report(result, folder, work)
         raise CapacityError(result.failure)
     if not options.synth_only:
         result = _place(design, result, commands, folder, options, progress)
-    write_json(folder / REPORT, result.document())
+    progress.step("report")
+    write_report(result, folder, work)
     if result.failure:
         raise TimingMissed(result)
     return result

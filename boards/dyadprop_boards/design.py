@@ -4,17 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from dyadprop.baud import bit_period
-from dyadprop.errors import CapacityError
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
+from dyadprop.self_test import self_test_program
+from dyadprop.self_test_program import Program
+from dyadprop_boards.capacity import choose_plan
 from dyadprop_boards.identity import identity
 from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.table import Board
 from dyadprop_hw.chip import Chip
 
-LUTS_A_PRODUCT = 1000
-"""Logic of a multiplier, with what goes with it, where an FPGA has none."""
+_ANY = 1 << 30  # multipliers
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Design:
         return float(self.board.clock if self.pll is None else self.pll.frequency)
 
 
-def fit(net: Network, board: Board, clock: int | None = None, multipliers: int | None = None) -> Design:
+def fit(
+    net: Network, board: Board, clock: int | None = None, multipliers: int | None = None, *, checked: bool = True
+) -> Design:
     """Give a network its lanes, and the board its clock.
 
     Parameters
@@ -53,37 +56,36 @@ def fit(net: Network, board: Board, clock: int | None = None, multipliers: int |
     clock : int, optional
         Hz; the board's where not given.
     multipliers : int, optional
-        Under which lanes are shared out; the board's where not given.
+        Under which lanes are shared out; as many lanes as the board takes where not given.
+    checked : bool
+        Whether the network has to fit the board.
 
     Raises
     ------
     CapacityError
-        If the board has too few multipliers.
+        If it does not fit, by prediction (`dyadprop_boards.capacity`).
     RangeError
         If no PLL makes that clock, or its UART cannot have the board's rate.
     """
     wanted = board.design_clock if clock is None else clock
     pll = find_pll(board.fpga.family, board.speed, board.clock, wanted)
-    budget = multiplier_budget(board) if multipliers is None else multipliers
-    try:
-        plan = plan_network(net, budget)
-    except CapacityError as error:
-        raise CapacityError(
-            f"{error}: board {board.name} has {board.fpga.multipliers} multipliers ({board.device}); give layers fewer "
-            "lanes or the network fewer layers, or take a larger board"
-        ) from error
-    design = Design(net, plan, board, wanted, pll)
-    bit_period(design.clock, board.baud)
-    return design
-
-
-def multiplier_budget(board: Board) -> int:
-    """Give the multipliers that a plan for a board may have; where there are none, they are built out of LUTs."""
-    return board.fpga.multipliers or board.fpga.luts // LUTS_A_PRODUCT
+    made = float(board.clock if pll is None else pll.frequency)
+    bit_period(made, board.baud)
+    plan = choose_plan(net, board, made, multipliers) if checked else plan_network(net, multipliers or _ANY)
+    return Design(net, plan, board, wanted, pll)
 
 
 def make_chip(design: Design) -> Any:
-    """Make the chip of a design."""
+    """Make the chip of a design, with its self-test; the golden model says what a healthy one answers."""
+    return _chip(design, self_test_program(design.net))
+
+
+def make_untested_chip(design: Design) -> Any:
+    """Make the chip of a design without a self-test, which takes a ROM and some logic."""
+    return _chip(design, None)
+
+
+def _chip(design: Design, program: Program | None) -> Any:
     board = design.board
     document = identity(design.plan, board, gateware_revision(), clock=design.clock)
-    return Chip(design.plan, document, design.clock, board.baud)
+    return Chip(design.plan, document, design.clock, board.baud, program)

@@ -9,21 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dyadprop.connection import RATES, Connection, connect, find_boards
 from dyadprop.errors import DeviceLost, DeviceTimeout, DyadpropError, RangeError
 from dyadprop.link import SessionLost
-from dyadprop.messages import Flight
-from dyadprop.protocol import REGISTER_BYTES, Answer, Command, Register
-from dyadprop_boards.build import REPORT
+from dyadprop.protocol import SelfTest
+from dyadprop.verdicts import ask_verdict
+from dyadprop_boards.report_files import REPORT
 from dyadprop_boards.table import Board
 from dyadprop_boards.tools import LOADER, failure, run_tool
 
 LOG = "flash.log"
 LIBRARIES = "on Debian: apt-get install libusb-1.0-0 libftdi1-2"
-PASSED, RUNNING, NOT_BUILT_IN = 1, 2, 0
-"""Values of the register SELF_TEST; any other says what failed."""
 
 
 class WrongDevice(DyadpropError):
@@ -193,7 +189,7 @@ def identify(bitstream: Bitstream, address: str | None, seconds: float) -> tuple
     Returns
     -------
     tuple of str and int
-        Where it answered, and what the self-test says (`PASSED`, `NOT_BUILT_IN` or what failed).
+        Where it answered, and what the self-test says: a `SelfTest`, never RUNNING.
 
     Raises
     ------
@@ -214,8 +210,8 @@ def identify(bitstream: Bitstream, address: str | None, seconds: float) -> tuple
                 f"gateware {who.gateware}, lanes {who.lanes}; the bitstream is of {wanted}"
             )
         while True:
-            verdict = read_self_test(connection, seconds)
-            if verdict != RUNNING:
+            verdict = ask_verdict(connection.link, seconds)
+            if verdict != SelfTest.RUNNING:
                 return connection.address, verdict
             if time.monotonic() > end:
                 raise DeviceTimeout(f"self-test of the device on {connection.address} did not end within {seconds:g} s")
@@ -239,13 +235,3 @@ def _connect(bitstream: Bitstream, address: str | None, seconds: float) -> Conne
             listing = "; ".join(candidate.describe() for candidate in seen) or "there is no USB serial adapter"
             raise DeviceLost(f"no board with network {bitstream.network} answered within {seconds:g} s: {listing}")
         time.sleep(0.2)
-
-
-def read_self_test(connection: Connection, seconds: float) -> int:
-    """Read the register SELF_TEST."""
-    flight = Flight()
-    flight.say(Command.REGISTERS)
-    answer = flight.expect(Answer.REGISTERS, REGISTER_BYTES * len(Register))
-    if not connection.link.talk(flight.commands, flight, seconds):
-        raise DeviceTimeout(f"device on {connection.address} did not tell its registers within {seconds:g} s")
-    return int(np.frombuffer(answer.data, dtype="<u4")[Register.SELF_TEST])

@@ -7,6 +7,12 @@ Family = Literal["ecp5", "ice40", "gowin"]
 Resource = Literal["luts", "flip_flops", "multipliers", "block_rams"]
 
 RESOURCES: tuple[Resource, ...] = ("luts", "flip_flops", "multipliers", "block_rams")
+RESOURCE_NAMES: dict[Resource, str] = {
+    "luts": "LUTs",
+    "flip_flops": "flip-flops",
+    "multipliers": "multipliers",
+    "block_rams": "block RAMs",
+}
 
 
 @dataclass(frozen=True)

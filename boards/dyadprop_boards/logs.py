@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 from typing import Any
 
 from dyadprop.errors import BuildError
 from dyadprop_boards.fpgas import RESOURCES, Family, Fpga
-from dyadprop_boards.result import ClockTiming, Hop, Path, Used
+from dyadprop_boards.result import ClockTiming, Hop, Parts, Path, Used
 
 CLOCK_TOLERANCE = 1e-3
 """Place and route counts in whole picoseconds: the clock that it reports is the one asked for but for that."""
@@ -28,7 +29,7 @@ _NETLIST: dict[Family, dict[str, dict[str, int]]] = {
     "gowin": {
         "luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 4},
         "flip_flops": {f"DFF{kind}": 1 for kind in ("", "E", "S", "SE", "R", "RE", "P", "PE", "C", "CE")},
-        "multipliers": {"MULT18X18": 1, "MULT36X36": 4},
+        "multipliers": {"MULT9X9": 1, "MULT18X18": 1, "MULT36X36": 4},
         "block_rams": {
             "SDPB": 1,
             "DPB": 1,
@@ -63,6 +64,9 @@ _PLACED: dict[Family, dict[str, dict[str, int]]] = {
 }
 
 
+_PART = re.compile(r"chip\.(core\.network\.(?:(stage_\d+)\.(lane_\d+\.)?|(head)\.))?")
+
+
 def read_cells(text: str, where: str) -> dict[str, int]:
     """Read how many cells of each type a netlist has, from ``stat -json`` of yosys.
 
@@ -93,6 +97,55 @@ def count_resources(cells: dict[str, int], fpga: Fpga) -> dict[str, Used]:
         )
         for resource in RESOURCES
     }
+
+
+def part_of(cell: str) -> tuple[str, bool]:
+    """Say which part of the chip a cell is of, by its name, and whether it is in one of the stage's lanes.
+
+    Parts are ``stage_1`` and so on, ``head``, ``link`` (the rest of the chip) and ``board`` (clock and pins).
+    """
+    match = _PART.match(cell)
+    if match is None:
+        return "board", False
+    return match[2] or match[4] or "link", match[3] is not None
+
+
+def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts]:
+    """Read what each part of the chip takes, from the netlist that yosys writes as JSON.
+
+    Parameters
+    ----------
+    text : str
+    where : str
+        How messages call the file.
+    fpga : Fpga
+
+    Returns
+    -------
+    parts : dict of str to dict of str to int
+        Resources of each part (`part_of`). Cells are named after what they drive, so one that two parts share counts
+        for one of them.
+    lanes : dict of str to dict of str to int
+        Of each stage, the share of its lanes.
+
+    Raises
+    ------
+    BuildError
+        If it is no netlist.
+    """
+    weights = _NETLIST[fpga.family]
+    parts: Parts = {}
+    lanes: Parts = {}
+    try:
+        for name, cell in json.loads(text)["modules"]["top"]["cells"].items():
+            part, in_lane = part_of(name)
+            for use in (parts, lanes) if in_lane else (parts,):
+                found = use.setdefault(part, dict.fromkeys(RESOURCES, 0))
+                for resource in RESOURCES:
+                    found[resource] += weights[resource].get(cell["type"], 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BuildError(f"cells are not in {where}: {_reason(error)}") from error
+    return parts, lanes
 
 
 def read_placement(text: str, where: str, fpga: Fpga, netlist: dict[str, Used]) -> dict[str, Any]:

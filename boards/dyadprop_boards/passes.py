@@ -6,11 +6,13 @@ from pathlib import Path
 
 from dyadprop.errors import BuildError
 from dyadprop_boards.design import Design
+from dyadprop_boards.ecp5_packing import pack_netlist
+from dyadprop_boards.floorplan import keep_floorplan
 from dyadprop_boards.fpgas import Family
-from dyadprop_boards.logs import check_clock, read_cells, read_placement, slowest_path
+from dyadprop_boards.logs import check_clock, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import TOP
-from dyadprop_boards.result import Placement, ToolRun, Used
+from dyadprop_boards.result import Parts, Placement, ToolRun, Used
 from dyadprop_boards.steps import Done, Step, run_step
 from dyadprop_boards.tools import TOOLS
 
@@ -22,8 +24,13 @@ PRODUCTS: dict[Family, tuple[str, str]] = {
 }
 
 
-def synthesize(arguments: Sequence[str], work: Path, progress: Progress) -> tuple[ToolRun, dict[str, int]]:
-    """Make the netlist; give the run, and the netlist's cells."""
+def synthesize(
+    design: Design, arguments: Sequence[str], work: Path, progress: Progress
+) -> tuple[ToolRun, dict[str, int], tuple[Parts, Parts]]:
+    """Make the netlist; give the run, the netlist's cells, and what parts of the chip and lanes take (`read_parts`).
+
+    On ECP5 registers are then moved into the blocks beside them; cells and parts are counted behind that.
+    """
     progress.step("synthesis")
     script = (work / f"{TOP}.ys").read_text()
     netlist = f"{TOP}.syn.json" if f"{TOP}.syn.json" in script else f"{TOP}.json"
@@ -40,7 +47,13 @@ def synthesize(arguments: Sequence[str], work: Path, progress: Progress) -> tupl
         if "Driver-driver conflict" in line:  # only a warning to yosys, which then takes one of the two
             raise BuildError(f"synthesis made a netlist that contradicts itself: {line.strip()}; its log is {log}")
     stat = work / f"{TOP}.stat.json"
-    return _run(done), read_cells(stat.read_text(), str(stat))
+    cells = read_cells(stat.read_text(), str(stat))
+    if design.board.fpga.family == "ecp5":
+        packed = pack_netlist(work / netlist)
+        if packed.registers:
+            cells["TRELLIS_FF"] -= packed.registers
+    parts = read_parts((work / netlist).read_text(), str(work / netlist), design.board.fpga)
+    return _run(done), cells, parts
 
 
 def place(
@@ -71,17 +84,19 @@ def place(
     fpga = design.board.fpga
     placed, _ = PRODUCTS[fpga.family]
     report, log = f"seed-{seed}.report.json", f"seed-{seed}.log"
+    netlist_placed, floorplan = f"seed-{seed}.placed.json", f"seed-{seed}.floorplan.json"
     words = _without(arguments, flags=("--quiet",), options=("--log",))
     words = [f"seed-{seed}{placed}" if word == f"{TOP}{placed}" else word for word in words]
     if fpga.family == "gowin":
         words = _himbaechel(words, design.clock)
     step = Step(
         TOOLS[router],
-        (*words, "--seed", str(seed), "--report", report),
+        (*words, "--seed", str(seed), "--report", report, "--write", netlist_placed),
         inputs=tuple(sorted({word for word in words if word.startswith(f"{TOP}.")} | _named_inputs(words))),
-        outputs=(f"seed-{seed}{placed}", report),
+        outputs=(f"seed-{seed}{placed}", report, floorplan),
         log=log,
         verdict=_timing_missed,
+        finish=lambda folder: keep_floorplan(folder / netlist_placed, folder / floorplan),
     )
     done = run_step(step, work, progress.watch)
     where = work / report
@@ -97,6 +112,7 @@ def place(
         critical_path=slowest_path(read["paths"], clock.name),
         run=_run(done),
         log=log,
+        floorplan=floorplan,
     )
 
 

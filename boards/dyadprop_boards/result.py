@@ -4,6 +4,13 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dyadprop.connection import RATES
+from dyadprop.protocol import MIN_PERIOD, PERIOD_FRACTION_BITS
+from dyadprop_boards.speed import Work
+
+Parts = dict[str, dict[str, int]]
+"""Resources by part of the chip (`dyadprop_boards.logs.part_of`)."""
+
 
 @dataclass(frozen=True)
 class Used:
@@ -101,6 +108,8 @@ class Placement:
     run : ToolRun
     log : str
         File's name.
+    floorplan : str
+        File's name (`dyadprop_boards.floorplan`).
     """
 
     seed: int
@@ -111,6 +120,7 @@ class Placement:
     critical_path: Path | None
     run: ToolRun
     log: str
+    floorplan: str
 
 
 @dataclass(frozen=True)
@@ -125,8 +135,8 @@ class BuildResult:
     network : str
         Hash.
     widths, lanes : tuple of int
-    multipliers, interval : int
-        Of the plan: multipliers, and cycles a sample.
+    work : Work
+        What a sample takes.
     gateware : str
         Revision.
     oscillator, clock_wanted, clock : float
@@ -140,6 +150,11 @@ class BuildResult:
     synthesis : ToolRun
     synthesized : dict of str to int
         Cells by their type.
+    parts, lane_parts : dict of str to dict of str to int
+        Resources of each stage (``stage_1``), of ``head``, ``link`` and ``board``, after synthesis; and of each stage
+        the share of its lanes.
+    predicted, predicted_lanes : dict of str to dict of str to int
+        The same before synthesis (`dyadprop_boards.resources`).
     estimate : dict of str to Used
         Resources after synthesis.
     placements : tuple of Placement
@@ -165,8 +180,7 @@ class BuildResult:
     network: str
     widths: tuple[int, ...]
     lanes: tuple[int, ...]
-    multipliers: int
-    interval: int
+    work: Work
     gateware: str
     oscillator: float
     clock_wanted: float
@@ -176,6 +190,10 @@ class BuildResult:
     options: dict[str, str]
     synthesis: ToolRun
     synthesized: dict[str, int]
+    parts: Parts
+    lane_parts: Parts
+    predicted: Parts
+    predicted_lanes: Parts
     estimate: dict[str, Used]
     placements: tuple[Placement, ...] = ()
     best: int | None = None
@@ -207,16 +225,43 @@ class BuildResult:
         """Median of the placements, Hz."""
         return statistics.median(p.clock.reached for p in self.placements) if self.placements else None
 
+    @property
+    def margin(self) -> float | None:
+        """How much faster than its clock the best placement is, as a share; below 0 where it is slower."""
+        best = self.best_placement
+        return best.clock.reached / best.clock.asked - 1 if best else None
+
+    def predicted_total(self, resource: str) -> int:
+        """Give what of a resource was predicted."""
+        return sum(part[resource] for part in self.predicted.values())
+
+    @property
+    def clocks(self) -> dict[str, float]:
+        """Clocks in Hz at which figures are of interest: what is built, and what placements reached."""
+        best = self.best_placement
+        reached = {"best": best.clock.reached if best else None, "median": self.median, "minimum": self.minimum}
+        return {"built": self.clock, **{name: clock for name, clock in reached.items() if clock is not None}}
+
     def document(self) -> dict[str, Any]:
         """Give all of it for JSON."""
         best = self.best_placement
         return {
             **asdict(self),
+            "multipliers": self.work.multipliers,
+            "interval": self.work.interval,
             "passed": self.passed,
             "reached": {
                 "best": best.clock.reached if best else None,
                 "best_seed": best.seed if best else None,
                 "minimum": self.minimum,
                 "median": self.median,
+                "margin": self.margin,
             },
+            "speed": {name: self.work.at(clock) for name, clock in self.clocks.items()},
+            "line": [self.work.on_line(baud, self.clock) for baud in line_rates(self.baud, self.clock)],
         }
+
+
+def line_rates(baud: int, clock: float) -> list[int]:
+    """Give the rates of a serial line that are of interest: at power-on, and the fastest that drivers try."""
+    return sorted({baud, *(rate for rate in RATES[-1:] if clock * (1 << PERIOD_FRACTION_BITS) / rate >= MIN_PERIOD)})

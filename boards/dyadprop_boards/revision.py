@@ -4,12 +4,14 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 
+DIGITS = 12
+
 # Modules of the host that decide a design; the gateware is taken whole.
 HOST_SOURCES = ("baud", "formats", "network", "operations", "plan", "protocol", "tables", "timing", "widths")
 
 
 def gateware_revision() -> str:
-    """Give 12 hexadecimal digits that change with the gateware's source."""
+    """Give `DIGITS` hexadecimal digits that change with the gateware's source."""
     digest = hashlib.sha256()
     host, gateware, boards = (Path(str(files(name))) for name in ("dyadprop", "dyadprop_hw", "dyadprop_boards"))
     paths = [host / f"{name}.py" for name in HOST_SOURCES]
@@ -17,4 +19,4 @@ def gateware_revision() -> str:
     paths += [boards / "clocks.py", boards / "top.py"]
     for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()[:DIGITS]

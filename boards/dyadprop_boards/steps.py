@@ -35,6 +35,8 @@ class Step:
         Name of its log.
     verdict : callable, optional
         Says of its log whether a failure is a result all the same, as a missed timing is; it is none without outputs.
+    finish : callable, optional
+        Makes, in the folder it is given, outputs of what the tool left there.
     """
 
     tool: Tool
@@ -43,6 +45,7 @@ class Step:
     outputs: tuple[str, ...]
     log: str
     verdict: Callable[[str], bool] | None = None
+    finish: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def run_step(step: Step, folder: Path, watch: Callable[[str], None] | None = Non
     if record is not None:
         return Done(step.tool.name, version, float(record["seconds"]), kept=True, passed=bool(record["passed"]))
     status, seconds = run_tool(step.tool, step.arguments, folder, log, watch)
+    if step.finish is not None:
+        step.finish(folder)
     missing = [name for name in step.outputs if not (folder / name).is_file()]
     if status != 0 and (missing or step.verdict is None or not step.verdict(log.read_text(errors="replace"))):
         raise failure(step.tool, status, log)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyadprop.errors import BuildError
+from dyadprop_boards.signals import raised_signals
 
 _log = logging.getLogger(__name__)
 
@@ -134,11 +135,15 @@ def run_tool(
     Raises
     ------
     BuildError
-        If it is missing, or does not end within its limit. After Ctrl-C the log stays too, and a warning names it.
+        If it is missing, or does not end within its limit.
+
+    Notes
+    -----
+    Ctrl-C, SIGTERM and SIGHUP end the tool, and what it has started, too; the log stays, and a warning names it.
     """
     command = [*tool.command(), *arguments]
     start = time.monotonic()
-    with log.open("wb") as stream:
+    with log.open("wb") as stream, raised_signals():
         try:
             process = subprocess.Popen(
                 command, cwd=folder, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True

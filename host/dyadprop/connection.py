@@ -8,6 +8,8 @@ from dyadprop.identity import Identity, ask_identity
 from dyadprop.link import Link, LinkCounters, SessionLost
 from dyadprop.network import Network
 from dyadprop.ports import Port, SerialPort, port_names
+from dyadprop.protocol import SelfTest
+from dyadprop.verdicts import ask_verdict, has_failed, spell_verdict
 
 RATES = (115_200, 1_000_000, 3_000_000)
 """Rates at which boards start; each is tried where a device does not answer at the wanted one."""
@@ -52,16 +54,22 @@ class Candidate:
         Seconds.
     reason : str
         Why it has none.
+    verdict : int
+        Of its self-test.
     """
 
     address: str
     identity: Identity | None
     round_trip: float = 0.0
     reason: str = ""
+    verdict: int = SelfTest.NOT_BUILT_IN
 
     def describe(self) -> str:
         """Say in a few words what was found."""
-        return f"{self.address}: {self.reason}" if self.identity is None else describe(self.address, self.identity)
+        if self.identity is None:
+            return f"{self.address}: {self.reason}"
+        failed = f", its self-test {spell_verdict(self.verdict)}" if has_failed(self.verdict) else ""
+        return describe(self.address, self.identity) + failed
 
 
 def describe(address: str, identity: Identity) -> str:
@@ -194,8 +202,16 @@ def find_boards(addresses: Sequence[str] | None = None, rates: Sequence[int] = R
     listing = []
     for address in port_names(usb=True) if addresses is None else addresses:
         found = look(address, rates, timeout=GLANCE)
-        if isinstance(found, Connection):
-            found.link.port.close()
-            found = Candidate(address, found.identity, found.link.round_trip)
-        listing.append(found)
+        listing.append(_listed(found) if isinstance(found, Connection) else found)
     return listing
+
+
+def _listed(found: Connection) -> Candidate:
+    """Ask a device for the verdict of its self-test, and leave it."""
+    try:
+        verdict = ask_verdict(found.link, GLANCE)
+    except DyadpropError as error:
+        return Candidate(found.address, None, reason=str(error))
+    finally:
+        found.link.port.close()
+    return Candidate(found.address, found.identity, found.link.round_trip, verdict=verdict)

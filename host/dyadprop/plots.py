@@ -1,4 +1,4 @@
-"""Pictures; with `dyadprop.relaxation_plots` all that imports matplotlib (``pip install 'dyadprop[plot]'``)."""
+"""Pictures of learning and of numbers; imports matplotlib (``pip install 'dyadprop[plot]'``)."""
 
 from collections.abc import Sequence
 from pathlib import Path

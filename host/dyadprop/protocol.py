@@ -175,7 +175,28 @@ class Register(IntEnum):
     SESSIONS = 10
     """Sessions opened."""
     SELF_TEST = 11
-    """0: not built in; 1: passed; 2: running; other: what failed."""
+    """Verdict of the power-on self-test, a `SelfTest`."""
+
+
+class SelfTest(IntEnum):
+    """What the power-on self-test says. Until it is over, messages of the host wait, so only the LED shows RUNNING."""
+
+    NOT_BUILT_IN = 0
+    """The chip has none."""
+    PASSED = 1
+    """Every answer was the right one."""
+    RUNNING = 2
+    """It is not over."""
+    HUNG = 3
+    """An answer did not come: a stream stands still."""
+    WEIGHTS = 4
+    """Weights did not come back as they were written: their memories, those where they are kept aside, or the way."""
+    GRADIENTS = 5
+    """Gradients did not come back as they were written: their memories, or the way."""
+    PRODUCTS = 6
+    """Outputs, sensitivities or gradients of corner values were wrong: multipliers, sums, rounding, costs."""
+    TABLES = 7
+    """The same of many random samples, behind right ones of corner values: tables of activations, rare sums."""
 
 
 CONTROL_OPERATIONS = (

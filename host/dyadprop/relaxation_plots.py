@@ -1,4 +1,4 @@
-"""Pictures of relaxations; with `dyadprop.plots` all that imports matplotlib (``pip install 'dyadprop[plot]'``)."""
+"""Pictures of relaxations; imports matplotlib (``pip install 'dyadprop[plot]'``)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

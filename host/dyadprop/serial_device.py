@@ -43,6 +43,7 @@ from dyadprop.protocol import (
     WireSizes,
 )
 from dyadprop.results import WireStats
+from dyadprop.verdicts import has_failed, spell_verdict
 from dyadprop.widths import stage_numbers
 from dyadprop.words import Counts, Part, WordDevice
 
@@ -84,7 +85,7 @@ class SerialDevice(WordDevice):
     NetworkMismatch
         If the device was built for another network, or is another board.
     DeviceLost, DeviceTimeout
-        If there is no such port, or nothing answers.
+        If there is no such port, nothing answers, or the device failed its self-test.
     ProtocolError
         If what answers speaks another version.
     CapacityError
@@ -186,6 +187,9 @@ class SerialDevice(WordDevice):
         flight = self._flight()
         self._set_rates(flight, [0] * len(self._stages), 1 << SCALE_BITS)
         self._talk(flight, note=False)
+        verdict = int(self._registers[Register.SELF_TEST])
+        if has_failed(verdict):
+            raise DeviceLost(f"device on {where} cannot be used: its self-test {spell_verdict(verdict)}")
 
     def _longest_seconds(self) -> float:
         """Bound what the device computes between two words that it takes or gives."""

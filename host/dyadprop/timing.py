@@ -31,5 +31,5 @@ def activation(name: str) -> int:
 def delta(numbers: StageNumbers) -> int:
     """Cycles from a sensitivity to its delta."""
     if numbers.has_slope_product:
-        return 1 + REQUANTIZE + 1 + REQUANTIZE
+        return MULTIPLIER + REQUANTIZE + MULTIPLIER + REQUANTIZE
     return REQUANTIZE if numbers.activation == "leaky_relu" and not numbers.matched else 1

@@ -8,12 +8,14 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop.baud import bit_period
 from dyadprop.plan import Plan
-from dyadprop.protocol import MAX_PERIOD
+from dyadprop.protocol import MAX_PERIOD, SelfTest
+from dyadprop.self_test_program import Program
 from dyadprop_hw.bridge import Bridge
 from dyadprop_hw.layouts import StageStatus
 from dyadprop_hw.line_rate import LineRate
 from dyadprop_hw.link_registers import LinkRegisters
 from dyadprop_hw.network import DyadNetwork, control_data_bits, network_ports
+from dyadprop_hw.self_test import VERDICT_BITS, PowerOnTest, patience
 from dyadprop_hw.session import Session
 from dyadprop_hw.streams import Queue, connect_stream
 from dyadprop_hw.uart import UartReceiver, UartTransmitter
@@ -34,6 +36,9 @@ class Core(wiring.Component):
         Hz; only the trial of a baud rate is measured in seconds.
     baud : int
         Rate at power-on.
+    program : Program, optional
+        Self-test of the network (`dyadprop.self_test`). It begins with reset; until it is over, messages of the host
+        wait. Behind it, bridge and network are as after reset.
 
     Members
     -------
@@ -43,7 +48,7 @@ class Core(wiring.Component):
         High for a cycle when a byte in front of ``rx`` was lost, or had no stop bit: counted.
     line_busy : In(1)
         Bytes taken from ``tx`` are still on their way to the line; a new bit period waits for its end.
-    self_test : In(32)
+    verdict : Out
         Register SELF_TEST.
     period : Out(16)
         Bit period for a UART.
@@ -56,14 +61,15 @@ class Core(wiring.Component):
     overflow: Signal
     framing_error: Signal
     line_busy: Signal
-    self_test: Signal
+    verdict: Signal
     period: Signal
     status: Any
 
-    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int) -> None:
+    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int, program: Program | None = None) -> None:
         self.plan = plan
         self.identity = identity
         self.clock = clock
+        self.program = program
         self.initial_period = bit_period(clock, baud)
         super().__init__(
             {
@@ -72,7 +78,7 @@ class Core(wiring.Component):
                 "overflow": In(1),
                 "framing_error": In(1),
                 "line_busy": In(1),
-                "self_test": In(32),
+                "verdict": Out(VERDICT_BITS),
                 "period": Out(range(MAX_PERIOD + 1)),
                 "status": Out(StageStatus).array(len(plan.stages)),
             }
@@ -85,20 +91,34 @@ class Core(wiring.Component):
         bridge = Bridge(self.plan, self.identity)
         network = DyadNetwork(self.plan)
         # A session that begins finds both as after power-on, the network's memories apart.
-        m.submodules.bridge = ResetInserter(session.restart)(bridge)
-        m.submodules.network = ResetInserter(session.restart)(network)
+        restart, testing = Signal(), Signal()
+        m.submodules.bridge = ResetInserter(restart)(bridge)
+        m.submodules.network = ResetInserter(restart)(network)
         m.submodules.registers = registers = LinkRegisters()
         m.submodules.rate = rate = LineRate(self.initial_period, self.clock)
 
         connect_stream(m, wiring.flipped(self.rx), session.rx)
         connect_stream(m, session.tx, wiring.flipped(self.tx))
-        connect_stream(m, session.received, bridge.received)
-        connect_stream(m, bridge.messages, session.messages)
+        if self.program is None:
+            connect_stream(m, session.received, bridge.received)
+            connect_stream(m, bridge.messages, session.messages)
+            m.d.comb += [restart.eq(session.restart), self.verdict.eq(SelfTest.NOT_BUILT_IN)]
+        else:
+            m.submodules.self_test = test = PowerOnTest(self.program, patience(self.plan))
+            m.d.comb += [testing.eq(test.running), self.verdict.eq(test.verdict)]
+            with m.If(testing):
+                _pass_on(m, test.commands, bridge.received)
+                _pass_on(m, bridge.messages, test.answers)
+                m.d.comb += restart.eq(test.finished)
+            with m.Else():
+                _pass_on(m, session.received, bridge.received)
+                _pass_on(m, bridge.messages, session.messages)
+                m.d.comb += restart.eq(session.restart)
         for name, member in network_ports(self.plan.net, control_data_bits(self.plan)).items():
             outer, inner = getattr(bridge, name), getattr(network, name)
             connect_stream(m, *((outer, inner) if member.flow == In else (inner, outer)))
         m.d.comb += [
-            session.committing.eq(bridge.committing),
+            session.committing.eq(bridge.committing & ~testing),
             bridge.period.eq(rate.period),
             rate.wanted.eq(bridge.wanted_period),
             rate.change.eq(bridge.change_period),
@@ -109,20 +129,25 @@ class Core(wiring.Component):
             bridge.register_value.eq(registers.value),
             registers.index.eq(bridge.register_index),
             registers.arm.eq(bridge.arm),
-            registers.first_gradient.eq(bridge.first_gradient),
-            registers.first_input.eq(network.input.valid & network.input.ready),
-            registers.last_output.eq(network.output.valid & network.output.ready),
+            registers.first_gradient.eq(bridge.first_gradient & ~testing),
+            registers.first_input.eq(network.input.valid & network.input.ready & ~testing),
+            registers.last_output.eq(network.output.valid & network.output.ready & ~testing),
             registers.bad_packet.eq(session.bad),
             registers.unexpected_packet.eq(session.unexpected),
             registers.foreign_packet.eq(session.foreign),
             registers.overflow.eq(self.overflow),
             registers.framing_error.eq(self.framing_error),
-            registers.refusal.eq(bridge.refused),
+            registers.refusal.eq(bridge.refused & ~testing),
             registers.session.eq(session.restart),
-            registers.self_test.eq(self.self_test),
+            registers.self_test.eq(self.verdict),
         ]
         m.d.comb += [port.eq(status) for port, status in zip(self.status, network.status, strict=True)]
         return m
+
+
+def _pass_on(m: Module, source: Any, sink: Any) -> None:
+    """Connect two streams while the present condition holds."""
+    m.d.comb += [sink.payload.eq(source.payload), sink.valid.eq(source.valid), source.ready.eq(sink.ready)]
 
 
 class Chip(wiring.Component):
@@ -130,24 +155,24 @@ class Chip(wiring.Component):
 
     Parameters
     ----------
-    plan, identity, clock, baud
+    plan, identity, clock, baud, program
         As of `Core`.
 
     Members
     -------
     rx : In(1), tx : Out(1)
         The pins.
-    self_test : In(32)
-        Register SELF_TEST.
+    led : Out(1)
+        The self-test has passed, or there is none.
     """
 
     rx: Signal
     tx: Signal
-    self_test: Signal
+    led: Signal
 
-    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int) -> None:
-        self.core = Core(plan, identity, clock, baud)
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "self_test": In(32)})
+    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int, program: Program | None = None) -> None:
+        self.core = Core(plan, identity, clock, baud, program)
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         """Put the line in front."""
@@ -167,7 +192,7 @@ class Chip(wiring.Component):
             core.framing_error.eq(receiver.framing_error),
             transmitter.period.eq(core.period),
             core.line_busy.eq(transmitter.busy),
-            core.self_test.eq(self.self_test),
+            self.led.eq((core.verdict == SelfTest.PASSED) | (core.verdict == SelfTest.NOT_BUILT_IN)),
             self.tx.eq(transmitter.tx),
         ]
         return m

@@ -1,12 +1,15 @@
 """From a sensitivity to delta = phi'(a) * lambda, one unit a cycle, where the sensitivity enters its stage."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed
+from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.requantize import Requantize
 
 
@@ -28,7 +31,7 @@ class Delta(wiring.Component):
     Attributes
     ----------
     latency : int
-        1 where there is nothing to multiply, 2 with a leak, 6 with a slope. Free running, interval 1.
+        1 where there is nothing to multiply, 2 with a leak, 10 with a slope. Free running, interval 1.
 
     Notes
     -----
@@ -81,23 +84,30 @@ class Delta(wiring.Component):
     def _product(self, m: Module) -> None:
         numbers = self.numbers
         fraction = numbers.output.fraction_bits
-        square_q1 = Signal(signed(2 * numbers.output.width), reset_less=True)
         # tanh: 1 - x^2; sigmoid: x - x^2; both with 2 f fraction bits.
-        start = 1 << (2 * fraction) if numbers.activation == "tanh" else self.activation << fraction
-        start_q1 = Signal(signed(2 * numbers.output.width + 2 * fraction + 2), reset_less=True)
-        m.d.sync += [square_q1.eq(self.activation * self.activation), start_q1.eq(start)]
-        difference = start_q1 - square_q1
+        m.submodules.square = square = Multiplier(numbers.output.width, numbers.output.width)
+        m.d.comb += [square.a.eq(self.activation), square.b.eq(self.activation)]
+        start: Any = 1 << (2 * fraction)
+        if numbers.activation == "sigmoid":
+            start = _later(m, self.activation, Multiplier.LATENCY, "activation") << fraction
+        difference = start - square.product
         m.submodules.slope = slope = Requantize(len(difference), 2 * fraction, numbers.slope)
         m.d.comb += slope.value_in.eq(difference)
 
-        sensitivity = self.sensitivity
-        for cycle in range(1 + Requantize.LATENCY):
-            later = Signal(Fixed(numbers.sensitivity), reset_less=True, name=f"sensitivity_q{cycle + 1}")
-            m.d.sync += later.eq(sensitivity)
-            sensitivity = later
-        product_q4 = Signal(signed(numbers.slope.width + numbers.sensitivity.width), reset_less=True)
-        m.d.sync += product_q4.eq(slope.value_out * sensitivity)
+        m.submodules.product = product = Multiplier(numbers.slope.width, numbers.sensitivity.width)
+        m.d.comb += [
+            product.a.eq(slope.value_out),
+            product.b.eq(_later(m, self.sensitivity, Multiplier.LATENCY + Requantize.LATENCY, "sensitivity")),
+        ]
         m.submodules.requantize = requantize = Requantize(
-            len(product_q4), numbers.slope.fraction_bits + numbers.sensitivity.fraction_bits, numbers.sensitivity
+            len(product.product), numbers.slope.fraction_bits + numbers.sensitivity.fraction_bits, numbers.sensitivity
         )
-        m.d.comb += [requantize.value_in.eq(product_q4), self.delta.eq(requantize.value_out)]
+        m.d.comb += [requantize.value_in.eq(product.product), self.delta.eq(requantize.value_out)]
+
+
+def _later(m: Module, value: Any, cycles: int, name: str) -> Any:
+    for cycle in range(1, cycles + 1):
+        later = Signal.like(value, reset_less=True, name=f"{name}_q{cycle}")
+        m.d.sync += later.eq(value)
+        value = later
+    return value

@@ -74,7 +74,7 @@ class WeightStep(wiring.Component):
         mask, shift = self.rate.mask, self.rate.shift
 
         # Twice G, shifted by s: u before rounding, and below it the bit that says "half or more". A step beyond twice
-        # the weight's range limits the weight however it is rounded: so two more bits than the weight's are enough.
+        # the weight's range limits the weight however it is rounded: two more bits than the weight's are enough of u.
         step_bits = q.width + 2
         fine = 1 << _FINE_BITS
         window = 1 + step_bits + fine - 1

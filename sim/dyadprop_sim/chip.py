@@ -10,6 +10,8 @@ from amaranth.lib.wiring import In, Out
 from dyadprop.baud import bit_period
 from dyadprop.plan import Plan
 from dyadprop.protocol import MAX_PERIOD
+from dyadprop.self_test import self_test_program
+from dyadprop.self_test_program import Program
 from dyadprop_boards.identity import identity
 from dyadprop_boards.table import Board
 from dyadprop_hw.chip import Chip, Core
@@ -38,6 +40,8 @@ class ChipOptions:
         By how much the host's rate is wrong: 0.02 is 2 % too fast.
     seed : int
         Of what registers and memories hold at power-on.
+    self_test : bool
+        It tests itself first.
     build : BuildOptions
     """
 
@@ -46,6 +50,7 @@ class ChipOptions:
     paced: bool = False
     baud_error: float = 0.0
     seed: int = 0
+    self_test: bool = False
     build: BuildOptions = field(default_factory=lambda: BuildOptions(random_start=True))
 
 
@@ -54,7 +59,7 @@ class SimulatedChip(wiring.Component):
 
     Parameters
     ----------
-    plan, identity, clock, baud
+    plan, identity, clock, baud, program
         As of `dyadprop_hw.chip.Core`.
     bits : bool
 
@@ -71,9 +76,11 @@ class SimulatedChip(wiring.Component):
     period: Any
     status: Any
 
-    def __init__(self, plan: Plan, identity: bytes, clock: float, baud: int, *, bits: bool) -> None:
+    def __init__(
+        self, plan: Plan, identity: bytes, clock: float, baud: int, program: Program | None, *, bits: bool
+    ) -> None:
         self._bits = bits
-        self._chip = (Chip if bits else Core)(plan, identity, clock, baud)
+        self._chip = (Chip if bits else Core)(plan, identity, clock, baud, program)
         super().__init__(
             {
                 "rx": In(1, init=1) if bits else In(stream.Signature(8)),
@@ -121,10 +128,11 @@ def simulate_chip(plan: Plan, board: Board, options: ChipOptions | None = None) 
         PINS if options.bits else STREAMS,
         status=("period", *(f"status__{index}" for index in range(len(plan.stages)))),
     )
+    program = self_test_program(plan.net) if options.self_test else None
     path = build_library(
         f"a chip with {'-'.join(map(str, plan.net.widths))}, lanes {'/'.join(map(str, plan.lanes))}",
-        f"chip {options.bits} {plan.net.hash} {plan.stages!r} {text!r}",
-        lambda: SimulatedChip(plan, text, board.clock, baud, bits=options.bits),
+        f"chip {options.bits} {plan.net.hash} {plan.stages!r} {text!r} {program!r}",
+        lambda: SimulatedChip(plan, text, board.clock, baud, program, bits=options.bits),
         ports,
         options.build,
     )

@@ -72,6 +72,8 @@ class ChipDevice(SerialDevice):
         Budget of the plan.
     seed : int
         Of what registers and memories hold at power-on.
+    self_test : int
+        1: with its power-on self-test, in front of everything else.
     optimize : int
         Of the C++ compiler, 0 to 2: simulations that run briefly are there sooner with 0.
     timeout : float
@@ -88,6 +90,7 @@ class ChipDevice(SerialDevice):
         "optimize",
         "paced",
         "seed",
+        "self_test",
         "timeout",
     )
 
@@ -103,6 +106,7 @@ class ChipDevice(SerialDevice):
         baud_error: float | str = 0.0,
         multipliers: int | str = DEFAULT_MULTIPLIERS,
         seed: int | str = 0,
+        self_test: int | str = 0,
         optimize: int | str = 2,
         timeout: float | str = TIMEOUT,
     ) -> None:
@@ -113,6 +117,7 @@ class ChipDevice(SerialDevice):
             paced=bool(_number("paced", paced, int, 0, 1)),
             baud_error=_number("baud_error", baud_error, float, -0.1, 0.1),
             seed=_number("seed", seed, int, 0, 2**31 - 1),
+            self_test=bool(_number("self_test", self_test, int, 0, 1)),
             build=BuildOptions(optimize=f"-O{level}", random_start=True),
         )
         plan = plan_network(net, _number("multipliers", multipliers, int, 1, 10**6))

@@ -29,6 +29,7 @@ DESIGN_SOURCES: dict[str, tuple[str, ...] | None] = {
         "operations.py",
         "plan.py",
         "protocol.py",
+        "self_test_program.py",
         "tables.py",
         "timing.py",
         "widths.py",

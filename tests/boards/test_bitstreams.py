@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import dyadprop as dp
-from dyadprop_boards.build import WORK, BuildOptions, build
+from dyadprop_boards.build import WORK, BuildOptions, TimingMissed, build
 from dyadprop_boards.fpgas import RESOURCES, Resource
 from dyadprop_boards.table import BOARDS, Board, find_board
 from tests.boards.small_chip import SmallChip
@@ -38,7 +38,7 @@ def test_synthesis(board: Board) -> None:
     for name in RESOURCES:
         assert result.estimate[name].used <= result.estimate[name].available
     if board.fpga.multipliers:
-        assert result.estimate["multipliers"].used == result.multipliers
+        assert result.estimate["multipliers"].used == result.work.multipliers
     check_memories(OUT / board.name / "smallest")
 
 
@@ -50,7 +50,7 @@ def test_bitstream(name: str) -> None:
     (placement,) = result.placements
     assert placement.met
     assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
-    assert placement.resources["multipliers"].used == result.multipliers
+    assert placement.resources["multipliers"].used == result.work.multipliers
     assert (folder / result.bitstream).stat().st_size > 10_000
     check_memories(folder)
 
@@ -87,6 +87,24 @@ def test_bitstream_of_a_stand_in(name: str) -> None:
         assert utilization.get(site, {"available": 0})["available"] == board.fpga.has(resource), site
         compared += 1
     assert compared >= 3
+
+
+def test_a_missed_timing_is_a_result() -> None:
+    """Place and route fails then, but writes its report."""
+    with pytest.raises(TimingMissed) as caught:
+        build(
+            SMALLEST,
+            find_board("ulx3s-12f"),
+            OUT / "ulx3s-12f" / "too-fast",
+            BuildOptions(clock=300_000_000),
+            lambda design: SmallChip(),
+        )
+    (placement,) = caught.value.result.placements
+    assert not placement.met
+    assert placement.clock.asked == pytest.approx(300e6, rel=1e-3)
+    assert 50e6 < placement.clock.reached < 300e6
+    assert placement.critical_path is not None
+    assert placement.critical_path.nanoseconds == pytest.approx(1e9 / placement.clock.reached, rel=1e-3)
 
 
 def check_memories(folder: Path) -> None:

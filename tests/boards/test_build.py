@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dyadprop.cli import main
 from dyadprop_boards import build as build_module
 from dyadprop_boards.build import BuildOptions, TimingMissed, build
 from dyadprop_boards.design import Design, fit
+from dyadprop_boards.floorplan import read_floorplan
 from dyadprop_boards.project import make_platform
 from dyadprop_boards.table import find_board
 from tests.boards.small_chip import SmallChip
@@ -28,7 +30,7 @@ NET = dp.Network(2, [dp.Dense(2, "relu"), dp.Dense(1)])
 YOSYS = """
 echo Info: synthesis >> yosys.runs
 echo '{{"design": {{"num_cells_by_type": {cells}}}}}' > top.stat.json
-echo '{{"modules": {{}}}}' > top.json
+echo '{{"modules": {{"top": {{"cells": {{}}}}}}}}' > top.json
 """
 # Seed N reaches what the file beside it says for it.
 NEXTPNR = """
@@ -97,13 +99,27 @@ def test_the_fastest_seed_is_packed(tools: Tools) -> None:
     assert dp.Network.load(folder / "net.toml").hash == NET.hash
     document = report(tools)
     assert document["passed"] is True
-    assert document["reached"] == {"best": 99.25e6, "best_seed": 2, "minimum": 81e6, "median": 90.5e6}
+    reached = {"best": 99.25e6, "best_seed": 2, "minimum": 81e6, "median": 90.5e6, "margin": 99.25 / 80 - 1}
+    assert document["reached"] == reached
+    assert {name: entry["clock"] for name, entry in document["speed"].items()} == {
+        "built": 80e6,
+        "best": 99.25e6,
+        "median": 90.5e6,
+        "minimum": 81e6,
+    }
+    assert document["speed"]["built"]["gradients_a_second"] == 80e6 / result.work.interval
+    assert [(entry["baud"], entry["bound_by"]) for entry in document["line"]] == [(10**6, "link"), (3 * 10**6, "link")]
+    for name in ("report.md", "report.html"):
+        assert "99.25 MHz" in (folder / name).read_text()
+    assert (folder / "utilisation.png").read_bytes().startswith(b"\x89PNG")
+    assert not (folder / "floorplan.png").exists(), "the script in place of nextpnr tells no places"
     assert document["clock"] == 80e6
     assert document["pll"] == {"reference": 25000000, "input": 1, "feedback": 1, "inner": 32, "output": 10}
     assert [entry["seed"] for entry in document["placements"]] == [1, 2, 3]
     assert document["placements"][0]["resources"]["luts"] == {"used": 7, "available": 24288}
     assert document["network"] == NET.hash
     assert document["lanes"] == list(result.lanes)
+    assert document["parts"] == {}
     assert {"design", "bitstream"} == document["hashes"].keys()
 
 
@@ -176,10 +192,12 @@ def test_synthesis_only(tools: Tools) -> None:
     assert result.estimate["luts"].used == 5
 
 
-def test_too_few_multipliers_are_refused_at_once() -> None:
-    message = r"needs at least 14 multipliers; the budget is 8: board icebreaker has 8 multipliers \(iCE40UP5K\); give"
-    with pytest.raises(dp.CapacityError, match=message):
-        fit(dp.Network(4, [dp.Dense(4, "tanh")] * 3), find_board("icebreaker"))
+def test_what_does_not_fit_is_refused_before_synthesis(tools: Tools) -> None:
+    tools.script("YOSYS", "exit 1")
+    net = dp.Network(784, [dp.Dense(128, "tanh"), dp.Dense(10)])
+    with pytest.raises(dp.CapacityError, match=r"^network 784-128-10 with lanes 1/1 needs \d+ of 56 block RAMs: it"):
+        build(net, ULX3S, tools.folder / "out" / "large", BuildOptions(), small)
+    assert not (tools.folder / "out").exists()
 
 
 def test_clocks_are_refused_at_once() -> None:
@@ -193,10 +211,6 @@ def test_a_clock_that_is_not_exact_is_told_as_it_is() -> None:
     design = fit(NET, ULX3S, clock=83_000_000)
     assert design.wanted == 83_000_000
     assert design.clock == 82_812_500.0
-
-
-def test_a_board_without_multipliers_makes_them_of_logic() -> None:
-    assert fit(NET, find_board("hx8k-breakout")).plan.multipliers == 7
 
 
 def test_a_tool_that_fails_names_its_log(tools: Tools) -> None:
@@ -272,16 +286,13 @@ def test_the_command(tools: Tools, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "seed 1 reaches 90.50 MHz, 2 placements at least 85.00, median 87.75 MHz" in out
-    assert "written to build/ulx3s-12f/xor: xor.bit, report.json" in out
+    assert "written to build/ulx3s-12f/xor: xor.bit, report.json, report.md, report.html, utilisation.png\n" in out
+    assert "gradients/s at 80 MHz; the line brings " in out
     assert json.loads(Path("figures.json").read_text())["best"] == 1
     assert main([*arguments, "--clock", "81"]) == 3, "the scripts place for 80 MHz"
     assert "asked for were 81.25 MHz" in capsys.readouterr().err
     tools.make((70.0,))
-    tools.script(
-        "YOSYS",
-        'echo \'{"design": {"num_cells_by_type": {}}}\' > top.stat.json; '
-        'echo \'{"modules": {}, "other": 1}\' > top.json',
-    )
+    tools.script("YOSYS", YOSYS.format(cells='{"LUT4": 1}').replace("{}", '{"clocks.a": {"type": "LUT4"}}'))
     assert main(arguments[:4]) == 1
     assert capsys.readouterr().out.startswith(
         "failed: board ulx3s-12f does not reach 80 MHz: it reaches 70.00 MHz; ask"
@@ -308,5 +319,12 @@ def test_a_bitstream_in_earnest(tmp_path: Path) -> None:
         "multipliers": placement.cells["MULT18X18D"].available,
         "block_rams": placement.cells["DP16KD"].available,
     }
+    tiles = read_floorplan(tmp_path / "small" / "work" / placement.floorplan)
+    places = Counter[str]()
+    for tile in tiles:
+        places[tile.block] += tile.cells
+    assert (places["multipliers"], places["block_rams"]) == (1, 1)
+    assert places["logic"] >= used["luts"] + used["flip_flops"]
+    assert (tmp_path / "small" / "floorplan.png").stat().st_size > 10_000
     bitstream = (tmp_path / "small" / result.bitstream).read_bytes()
     assert bitstream[:64].find(b"LFE5U-12F") > 0

@@ -12,6 +12,7 @@ import pytest
 import dyadprop as dp
 from dyadprop.cli import main
 from dyadprop.plan import plan_network
+from dyadprop.protocol import Register, SelfTest
 from dyadprop_boards.flash import read_idcodes
 from dyadprop_boards.table import Board, find_board
 from dyadprop_sim.chip_model import ChipModel
@@ -86,6 +87,17 @@ def test_a_board_is_loaded_and_proves_it(folder: Path, board_on_port: str, capsy
     assert f"device on {board_on_port} is board ulx3s-85f with network {NET.hash}; its self-test" in out
     document = json.loads(Path("f.json").read_text())
     assert (document["idcode"], document["passed"]) == (0x41113043, True)
+
+
+def test_a_board_that_failed_its_self_test_is_no_success(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built()
+    broken = ChipModel(NET, board=ULX3S.name, clock=ULX3S.clock, baud=ULX3S.baud)
+    broken.registers[Register.SELF_TEST] = SelfTest.GRADIENTS
+    with pty_chip(broken) as name:
+        assert main(["flash", "--board", "ulx3s-85f", "--port", name, "--json", "f.json"]) == 1
+    assert "its self-test failed: gradients did not come back as they were written" in capsys.readouterr().out
+    document = json.loads(Path("f.json").read_text())
+    assert (document["self_test"], document["passed"]) == (SelfTest.GRADIENTS, False)
 
 
 def test_dry_run_only_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import dyadprop as dp
 from dyadprop_boards import fpgas
-from dyadprop_boards.logs import check_clock, count_resources, read_cells, read_placement, slowest_path
+from dyadprop_boards.logs import check_clock, count_resources, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.result import ClockTiming, Hop, Path, Used
 
 STAT = {
@@ -65,6 +65,32 @@ def test_cells() -> None:
         "multipliers": Used(0, 28),
         "block_rams": Used(3, 56),
     }
+
+
+def test_parts() -> None:
+    cells = {
+        "chip.core.network.stage_1.lane_0.sum_LUT4_Z_3": "LUT4",
+        "chip.core.network.stage_1.lane_0.sum_CCU2C_S0": "CCU2C",
+        "chip.core.network.stage_12.product_MULT18X18D": "MULT18X18D",
+        "chip.core.network.head.counts_TRELLIS_FF_Q": "TRELLIS_FF",
+        "chip.core.session.slots.0.0": "DP16KD",
+        "chip.receiver.bits_TRELLIS_FF_Q": "TRELLIS_FF",
+        "clocks.pll": "EHXPLLL",
+        "clocks.power_on.waited_TRELLIS_FF_Q": "TRELLIS_FF",
+    }
+    netlist = {"modules": {"$cell": {}, "top": {"cells": {name: {"type": kind} for name, kind in cells.items()}}}}
+    parts, lanes = read_parts(json.dumps(netlist), "top.json", fpgas.LFE5U_25F)
+    assert {part: [count for count in found.values() if count] for part, found in parts.items()} == {
+        "stage_1": [3],
+        "stage_12": [1],
+        "head": [1],
+        "link": [1, 1],
+        "board": [1],
+    }
+    assert {part: found["luts"] for part, found in lanes.items()} == {"stage_1": 3}
+    assert parts["stage_12"] == {"luts": 0, "flip_flops": 0, "multipliers": 1, "block_rams": 0}
+    with pytest.raises(dp.BuildError, match=r"^cells are not in top\.json: no 'top'$"):
+        read_parts('{"modules": {}}', "top.json", fpgas.LFE5U_25F)
 
 
 def test_cells_of_other_families() -> None:

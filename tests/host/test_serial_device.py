@@ -30,7 +30,7 @@ from dyadprop.identity import read_identity
 from dyadprop.network import Parameters
 from dyadprop.operations import Operation
 from dyadprop.packets import Frame, encode
-from dyadprop.protocol import VERSION, Packet, Register
+from dyadprop.protocol import VERSION, Packet, Register, SelfTest
 from dyadprop.rates import exponents
 from dyadprop.results import sum_stats
 from dyadprop.serial_device import SerialDevice
@@ -938,7 +938,39 @@ def test_boards_are_listed(monkeypatch, capsys):
     assert line.startswith(
         f"serial:usb0: board tang with network {OTHER.hash}, gateware python, 25 MHz, starts at 1000000"
     )
-    assert line.endswith(" ms")
+    assert line.endswith(" ms, its self-test is not built in")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (SelfTest.HUNG, "failed: a stream stood still"),
+        (SelfTest.WEIGHTS, "failed: weights did not come back as they were written"),
+        (SelfTest.GRADIENTS, "failed: gradients did not come back as they were written"),
+        (SelfTest.PRODUCTS, "failed: wrong outputs or gradients of corner values"),
+        (
+            SelfTest.TABLES,
+            "failed: wrong outputs or gradients of random samples, behind right ones of corner values",
+        ),
+        (77, "failed: 0x0000004d, which this driver cannot read"),
+    ],
+)
+def test_a_device_that_failed_its_self_test_is_refused(verdict, words, monkeypatch, capsys):
+    chip = ChipModel(NET)
+    chip.registers[Register.SELF_TEST] = verdict
+    with pytest.raises(DeviceLost, match=f"^device on wire cannot be used: its self-test {words}$"):
+        over(Wire(chip))
+    Bench(monkeypatch, usb0=chip)
+    assert main(["devices", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].endswith(f"with network {NET.hash}, its self-test {words}")
+    assert [entry["self_test"] for entry in json.loads(captured.out)["boards"]] == [verdict]
+
+
+def test_a_device_that_passed_its_self_test_is_used():
+    chip = ChipModel(NET)
+    chip.registers[Register.SELF_TEST] = SelfTest.PASSED
+    over(Wire(chip)).close()
 
 
 def test_a_check_sum_is_that_of_the_words():

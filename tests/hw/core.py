@@ -8,11 +8,13 @@ import struct
 import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from dyadprop.network import Network, RawParameters
 from dyadprop.operations import Operation
 from dyadprop.plan import plan_network
-from dyadprop.protocol import Answer, Command, WireSizes
+from dyadprop.protocol import Answer, Command, SelfTest, WireSizes
+from dyadprop.self_test_program import Program
 from dyadprop_hw.chip import Core
 from dyadprop_hw.streams import connect_stream
 from dyadprop_sim.benches.packets import message
@@ -20,15 +22,17 @@ from dyadprop_sim.library import BuildOptions, Ports, build_library
 from dyadprop_sim.simulation import Simulation, _pointer, _pointers
 
 OPTIONS = BuildOptions(optimize="-O0", assertions=True, random_start=True)
+WAIT_STEP = 1000
 IDENTITY = b'{"protocol": 1, "board": ""}'
 
 
 class Lonely(wiring.Component):
-    """A core without a line: its plain inputs are zero."""
+    """A core without a line: its plain inputs are zero. With the cycles that its self-test takes."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        super().__init__({name: core.signature.members[name] for name in ("rx", "tx", "status")})
+        members = {name: core.signature.members[name] for name in ("rx", "tx", "status", "verdict")}
+        super().__init__({**members, "test_cycles": Out(32)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -36,20 +40,22 @@ class Lonely(wiring.Component):
         connect_stream(m, wiring.flipped(self.rx), core.rx)
         connect_stream(m, core.tx, wiring.flipped(self.tx))
         m.d.comb += [outer.eq(inner) for outer, inner in zip(self.status, core.status, strict=True)]
+        m.d.comb += self.verdict.eq(core.verdict)
+        with m.If(core.verdict == SelfTest.RUNNING):
+            m.d.sync += self.test_cycles.eq(self.test_cycles + 1)
         return m
 
 
 class CoreSimulation:
-    def __init__(self, net: Network, seed: int = 0, stalls: float = 0.0) -> None:
+    def __init__(self, net: Network, seed: int = 0, stalls: float = 0.0, program: Program | None = None) -> None:
         self.net = net
         self.plan = plan_network(net)
-        self.ports = Ports(
-            inputs=("rx",), outputs=("tx",), status=tuple(f"status__{k}" for k in range(len(self.plan.stages)))
-        )
+        stages = tuple(f"status__{k}" for k in range(len(self.plan.stages)))
+        self.ports = Ports(inputs=("rx",), outputs=("tx",), status=(*stages, "verdict", "test_cycles"))
         path = build_library(
             "a core",
-            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r}",
-            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000)),
+            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r} {program!r}",
+            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000, program)),
             self.ports,
             OPTIONS,
         )
@@ -78,6 +84,19 @@ class CoreSimulation:
         )
         assert moved_in[0] == len(sent), f"took {moved_in[0]} of {len(sent)} bytes; {self.simulation.describe()}"
         return taken[0][: int(moved_out[0])].astype(np.uint8).tobytes()
+
+    def verdict(self) -> tuple[SelfTest, int]:
+        """Say what the self-test says, and for how many cycles it has run."""
+        *_, verdict, cycles = self.simulation.status()
+        return SelfTest(verdict), cycles
+
+    def wait_for_verdict(self, limit: int) -> tuple[SelfTest, int]:
+        """Let cycles pass until the self-test is over."""
+        for _ in range(0, limit, WAIT_STEP):
+            if self.verdict()[0] != SelfTest.RUNNING:
+                break
+            self.simulation.wait(WAIT_STEP)
+        return self.verdict()
 
     def close(self) -> None:
         self.simulation.close()

@@ -16,11 +16,10 @@ import pytest
 import dyadprop as dp
 from dyadprop.cache import cache_folder
 from dyadprop.plan import plan_network
-from dyadprop_sim import builds, library
+from dyadprop_sim import builds, library, rtl_network
 from dyadprop_sim.library import BuildOptions, Ports, build_library
 from dyadprop_sim.rtl_network import pack
 from dyadprop_sim.simulation import Simulation
-from dyadprop_sim.transactions import DEFAULT_PATIENCE
 from dyadprop_sim.verilator import NetworkSimulation
 
 QUICK = BuildOptions(optimize="-O0")
@@ -196,11 +195,11 @@ def test_a_library_is_built_once(elsewhere: Path, monkeypatch: pytest.MonkeyPatc
     assert len(made) == 4
 
 
-def test_a_slow_network_is_given_time() -> None:
+def test_a_slow_network_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
     # Its first sample takes longer to come back than what counts as stuck elsewhere.
-    net = dp.Network(320, [dp.Dense(320, lanes=1), dp.Dense(10)])
-    plan = plan_network(net)
-    assert plan.gradient_latency > DEFAULT_PATIENCE
+    monkeypatch.setattr(rtl_network, "DEFAULT_PATIENCE", 20)
+    plan = plan_network(dp.Network(2, [dp.Dense(2)]))
+    assert plan.gradient_latency > 20
     rtl = NetworkSimulation(plan, stalls=0.5, options=QUICK)
     rtl.close()
     assert rtl.patience > 16 * plan.gradient_latency - 1

@@ -1,8 +1,8 @@
 """Build a network's bitstream for a board, with open tools.
 
 Lanes are shared out to the board's multipliers, then yosys synthesises, nextpnr places and routes. It fails (exit code
-1) if the design does not hold at the clock, and says by how much. In build/BOARD/NAME: the bitstream, report.json, and
-the tools' logs in work/. What has not changed is not made a second time.
+1) if the design does not hold at the clock, and says by how much. In build/BOARD/NAME: the bitstream, the report
+(report.html; .md and .json say the same), and the tools' logs in work/. What has not changed is not made a second time.
 
 With --seeds N, placements 1 to N are tried and the fastest is taken. $YOSYS, $NEXTPNR_ECP5 and so on name other
 programs than those from PyPI.
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from dyadprop.network import Network
 from dyadprop.report import Report
-from dyadprop_boards.build import REPORT, BuildOptions, TimingMissed, build
+from dyadprop_boards.build import BuildOptions, TimingMissed, build
+from dyadprop_boards.design import make_chip, make_untested_chip
+from dyadprop_boards.report_files import FILES
 from dyadprop_boards.result import BuildResult
 from dyadprop_boards.table import BOARDS, find_board
 
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--multipliers", type=_positive, metavar="N", help="budget for lanes (default: all that the board has)"
     )
     parser.add_argument("--synth-only", action="store_true", help="stop behind synthesis: what the design takes")
+    parser.add_argument("--no-self-test", action="store_true", help="leave the self-test at power-on out")
     parser.add_argument("--out", default="build", metavar="DIR", help="default: %(default)s")
 
 
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         quiet=args.quiet,
     )
     try:
-        result = build(net, board, folder, options)
+        result = build(net, board, folder, options, make_untested_chip if args.no_self_test else make_chip)
     except TimingMissed as missed:
         report.write(missed.result.document())
         report.result(f"failed: {missed}")
@@ -64,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(result: BuildResult, folder: Path) -> list[str]:
-    best = result.best_placement
+    best, work = result.best_placement, result.work
     resources = best.resources if best else result.estimate
     use = ", ".join(f"{used.used} of {used.available} {name.replace('_', ' ')}" for name, used in resources.items())
     lines = [
         f"{'-'.join(map(str, result.widths))} for {result.board} ({result.device}): lanes "
-        f"{'/'.join(map(str, result.lanes))}, {result.multipliers} multipliers, {result.interval} cycles a sample",
+        f"{'/'.join(map(str, result.lanes))}, {work.multipliers} multipliers, {work.interval} cycles a sample",
         f"{'uses' if best else 'after synthesis'} {use}",
     ]
     runs = [result.synthesis, *(placement.run for placement in result.placements)]
@@ -84,9 +87,13 @@ def _lines(result: BuildResult, folder: Path) -> list[str]:
                 else ""
             )
         )
+    lines.append(
+        f"{work.gradients(result.clock):,.0f} gradients/s at {result.clock / 1e6:g} MHz; the line brings "
+        f"{work.line_rate(result.baud):,.0f} samples/s at {result.baud:,} baud"
+    )
     seconds = ", ".join(f"{run.tool} {run.seconds:.0f} s{' (kept)' if run.kept else ''}" for run in runs)
     lines.append(f"tools: {seconds}")
-    written = [result.bitstream, REPORT] if result.bitstream else [REPORT]
+    written = [name for name in (result.bitstream, *FILES) if name and (folder / name).is_file()]
     return [*lines, f"written to {folder}: {', '.join(written)}"]
 
 

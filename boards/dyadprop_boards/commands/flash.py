@@ -12,6 +12,7 @@ import argparse
 import shlex
 
 from dyadprop.report import Report
+from dyadprop.verdicts import has_failed, spell_verdict
 from dyadprop_boards import flash
 from dyadprop_boards.flash import LOG, Bitstream, WrongDevice
 from dyadprop_boards.table import Board, find_board
@@ -77,7 +78,6 @@ def _flash(args: argparse.Namespace, report: Report, board: Board, bitstream: Bi
         report.result("not asked who it is: nothing shows that it runs")
         return done
     address, verdict = flash.identify(bitstream, args.port, args.timeout)
-    passed = verdict in (flash.PASSED, flash.NOT_BUILT_IN)
-    told = {flash.PASSED: "passed", flash.NOT_BUILT_IN: "is not built in"}.get(verdict, f"failed: 0x{verdict:08x}")
+    told = spell_verdict(verdict)
     report.result(f"device on {address} is board {board.name} with network {bitstream.network}; its self-test {told}")
-    return {**done, "port": address, "self_test": verdict, "passed": passed}
+    return {**done, "port": address, "self_test": verdict, "passed": not has_failed(verdict)}

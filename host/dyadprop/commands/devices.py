@@ -12,6 +12,7 @@ from dyadprop.device import devices
 from dyadprop.errors import RangeError
 from dyadprop.report import Report
 from dyadprop.serial_device import SerialDevice
+from dyadprop.verdicts import spell_verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,8 @@ def _more(entry: Candidate) -> str:
     who = entry.identity
     return (
         f", gateware {who.gateware or 'without a name'}, {who.clock / 1e6:g} MHz, starts at {who.baud} baud, lanes "
-        f"{'/'.join(map(str, who.lanes))}, max_batch {who.max_batch}, round trip {entry.round_trip * 1e3:.3g} ms"
+        f"{'/'.join(map(str, who.lanes))}, max_batch {who.max_batch}, round trip {entry.round_trip * 1e3:.3g} ms, "
+        f"its self-test {spell_verdict(entry.verdict)}"
     )
 
 
@@ -68,4 +70,5 @@ def _figures(entry: Candidate) -> dict[str, Any]:
         "lanes": list(who.lanes),
         "max_batch": who.max_batch,
         "round_trip": entry.round_trip,
+        "self_test": entry.verdict,
     }

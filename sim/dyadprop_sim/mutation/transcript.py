@@ -294,7 +294,8 @@ class Script:
             chosen: list[Ints] = []
             for _ in range(PROBABILITY.fraction_bits + 2):
                 distance = rest - divisor
-                for side in (distance >= 0, distance < 0):
+                # A bit of the divisor is told from its opposite only where it is small.
+                for side in (distance >= 0, distance < 0, (distance >= 0) & (divisor & 3 < 2)):
                     ranked = np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1)
                     chosen.append(np.argpartition(ranked, NEAR)[:NEAR])
                 rest = 2 * np.where(distance >= 0, distance, rest)

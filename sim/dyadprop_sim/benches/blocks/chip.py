@@ -10,7 +10,7 @@ from dyadprop import Dense, Network
 from dyadprop.network import RawParameters
 from dyadprop.operations import Operation
 from dyadprop.plan import plan_network
-from dyadprop.protocol import Answer, Command, Register, WireSizes
+from dyadprop.protocol import Answer, Command, Register, SelfTest, WireSizes
 from dyadprop_hw.chip import Chip, Core
 from dyadprop_sim.benches.control import draw_words
 from dyadprop_sim.benches.packets import Damage, Host, message
@@ -35,8 +35,8 @@ class CoreBench(WireBench):
 
     def __init__(self, dut: Any, seed: int, *, stalls: bool = True) -> None:
         super().__init__(dut, "core", seed, stalls=stalls, quiet=300)
-        for name in ("overflow", "framing_error", "line_busy", "self_test"):
-            self.input(name, 32 if name == "self_test" else 1)
+        for name in ("overflow", "framing_error", "line_busy"):
+            self.input(name, 1)
 
 
 class ChipBench(WireBench):
@@ -44,7 +44,6 @@ class ChipBench(WireBench):
 
     def __init__(self, dut: Any, seed: int) -> None:
         super().__init__(dut, "chip", seed, quiet=400)
-        self.input("self_test", 32, 1)
 
     def _add_link(self) -> None:
         period = CLOCK / BAUD
@@ -129,7 +128,7 @@ async def gradients_through_pins(dut: Any) -> None:
     (registers,) = await bench.ask(host, message(Command.REGISTERS), 1)
     values = dict(zip(Register, struct.unpack("<12I", registers[1]), strict=True))
     assert values[Register.FRAMING_ERRORS] == 1
-    assert values[Register.SELF_TEST] == 1
+    assert values[Register.SELF_TEST] == SelfTest.NOT_BUILT_IN
     assert values[Register.OVERFLOWS] == values[Register.BAD_PACKETS] == 0
 
 

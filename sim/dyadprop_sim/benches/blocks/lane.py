@@ -294,7 +294,7 @@ async def waves(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(LANES), seed=[1])
 async def distances(dut: Any, variant: str, seed: int) -> None:
-    """Reads see a gradient ``GRADIENT`` after its wave, a residual ``RESIDUAL``, a weight ``UPDATE``, and no sooner."""
+    """Reads see a gradient ``GRADIENT`` after its wave, a residual ``RESIDUAL``, a weight ``UPDATE``; not sooner."""
     bench, model, monitor, ports = make(dut, variant, seed)
     cycle = model.load(0)
     for update, latency in ((0, timing.GRADIENT), (0, timing.GRADIENT), (1, timing.RESIDUAL), (1, timing.RESIDUAL)):

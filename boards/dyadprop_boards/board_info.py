@@ -1,0 +1,69 @@
+"""What `dyadprop info --board` says of a network on a board; the host finds it through an entry point."""
+
+from typing import Any
+
+from dyadprop.network import Network
+from dyadprop.plan import Plan
+from dyadprop_boards.design import fit
+from dyadprop_boards.floorplan import parts_in_order
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
+from dyadprop_boards.resources import predict
+from dyadprop_boards.result import line_rates
+from dyadprop_boards.speed import Work
+from dyadprop_boards.table import find_board
+
+
+def board_info(net: Network, name: str, multipliers: int | None) -> tuple[Plan, list[str], dict[str, Any]]:
+    """Predict a network on a board.
+
+    Parameters
+    ----------
+    net : Network
+    name : str
+        Of the board, or its file.
+    multipliers : int or None
+        Budget; None: as many lanes as the board takes.
+
+    Returns
+    -------
+    plan : Plan
+    lines : list of str
+        For people.
+    document : dict
+        For programs: ``board``, ``clock``, ``resources``, ``parts``, ``speed``, ``line``.
+
+    Raises
+    ------
+    CapacityError
+        If it does not fit.
+    RangeError
+        If there is no such board.
+    """
+    board = find_board(name)
+    design = fit(net, board, multipliers=multipliers)
+    predicted, work = predict(design.plan, board, design.clock), Work.of(design.plan)
+    resources = {
+        resource: {"predicted": used, "available": board.fpga.has(resource)}
+        for resource, used in predicted.total.items()
+    }
+    lines = [
+        f"on {board.name} ({board.device}), predicted: "
+        + ", ".join(f"{e['predicted']:,} of {e['available']:,} {RESOURCE_NAMES[k]}" for k, e in resources.items())
+    ]
+    for part in parts_in_order(set(predicted.parts)):
+        lines.append(f"  {part}: " + ", ".join(f"{predicted.parts[part][r]:,} {RESOURCE_NAMES[r]}" for r in RESOURCES))
+    line = [work.on_line(baud, design.clock) for baud in line_rates(board.baud, design.clock)]
+    lines.append(
+        f"at {design.clock / 1e6:g} MHz {work.gradients(design.clock):,.0f} gradients/s, one alone in "
+        f"{1e6 * work.gradient_latency / design.clock:.2f} us; "
+        + ", ".join(f"{e['samples_a_second']:,.0f} samples/s over a line of {e['baud']:,} baud" for e in line)
+    )
+    document = {
+        "board": board.name,
+        "clock": design.clock,
+        "resources": resources,
+        "parts": predicted.parts,
+        "speed": work.at(design.clock),
+        "line": line,
+    }
+    return design.plan, lines, document

@@ -1,0 +1,147 @@
+"""Whether a network fits a board, before any tool runs: its lanes, or what it lacks and what would fit."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from dyadprop.errors import CapacityError
+from dyadprop.network import Dense, Network
+from dyadprop.plan import Plan, plan_network
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
+from dyadprop_boards.resources import predict
+from dyadprop_boards.table import BOARDS, Board
+
+LUTS_A_PRODUCT = 1000
+"""Logic of a multiplier, with what goes with it, where an FPGA has none."""
+LEEWAY: dict[Resource, float] = {"luts": 1.1, "flip_flops": 1.1, "multipliers": 1.0, "block_rams": 1.0}
+"""How much of a resource may be predicted before a network is refused: LUTs and flip-flops are not known exactly."""
+
+
+def multiplier_budget(board: Board) -> int:
+    """Give the multipliers that a plan for a board may have; where there are none, they are built out of LUTs."""
+    return board.fpga.multipliers or board.fpga.luts // LUTS_A_PRODUCT
+
+
+def choose_plan(net: Network, board: Board, clock: float, multipliers: int | None = None) -> Plan:
+    """Give a network the lanes with which it is fastest on a board.
+
+    Parameters
+    ----------
+    net : Network
+        Layers that name their lanes keep them.
+    board : Board
+    clock : float
+        Hz.
+    multipliers : int, optional
+        Budget under which lanes are shared out; where not given, as many lanes as all resources of the board allow.
+
+    Raises
+    ------
+    CapacityError
+        If the network does not fit, with what it needs, what there is, and what would fit.
+    """
+    budget = multiplier_budget(board) if multipliers is None else multipliers
+    plans = list(_plans(net, budget))
+    if multipliers is not None:
+        plans = plans[:1]
+    for leeway in (False, True):
+        for plan in plans:
+            if not _short(plan, board, clock, leeway=leeway):
+                return plan
+    raise CapacityError(_refusal(net, board, clock, budget, plans))
+
+
+def _plans(net: Network, budget: int) -> Iterator[Plan]:
+    """Give all plans that may be sensible, the fastest first."""
+    while True:
+        try:
+            plan = plan_network(net, budget)
+        except CapacityError:
+            return
+        yield plan
+        budget = plan.multipliers - 1
+
+
+def _short(plan: Plan, board: Board, clock: float, *, leeway: bool) -> dict[Resource, int]:
+    """Give the resources of which a board has too few, with what is needed."""
+    total = predict(plan, board, clock).total
+    found: dict[Resource, int] = {}
+    for resource in RESOURCES:
+        most = board.fpga.has(resource) * (LEEWAY[resource] if leeway else 1.0)
+        if total[resource] > most:
+            found[resource] = total[resource]
+    return found
+
+
+def _fits(net: Network, board: Board, clock: float) -> bool:
+    """Say whether a board takes a network, with few lanes or many: fewer need more words each."""
+    plans = list(_plans(net, multiplier_budget(board)))
+    return any(not _short(plan, board, clock, leeway=False) for plan in reversed(plans))
+
+
+# -- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Sequence[Plan]) -> str:
+    advice = ["fewer or smaller layers"]
+    if plans:
+        plan = plans[-1]
+        short = _short(plan, board, clock, leeway=True)
+        needs = ", ".join(
+            f"{used} of {board.fpga.has(resource)} {RESOURCE_NAMES[resource]}" for resource, used in short.items()
+        )
+        head = f"network {'-'.join(map(str, net.widths))} with lanes {'/'.join(map(str, plan.lanes))} needs {needs}"
+        if max(plan.lanes) > 1:
+            advice[:0] = ["fewer lanes"]
+        advice.append("shorter words")
+        if "block_rams" in short and net.max_batch > 1:
+            advice.append(f"a max_batch below {net.max_batch}")
+    else:
+        try:
+            plan_network(net, budget)
+        except CapacityError as error:
+            head = str(error)
+    larger = _smallest_board(net, clock)
+    if larger is not None:
+        advice.append(f"a larger board ({larger.name} takes it)")
+    words = f"{head}: it does not fit board {board.name} ({board.device}); "
+    largest = _largest(net, board, clock)
+    if largest is not None:
+        words += f"the largest of its kind that fits is {'-'.join(map(str, largest.widths))}; "
+    return f"{words}{', '.join(advice[:-1])}{' or ' if len(advice) > 1 else ''}{advice[-1]} would do"
+
+
+def _smallest_board(net: Network, clock: float) -> Board | None:
+    boards = sorted(BOARDS, key=lambda board: board.fpga.luts)
+    return next((board for board in boards if _fits(net, board, clock)), None)
+
+
+def _largest(net: Network, board: Board, clock: float) -> Network | None:
+    """Give the network with the largest hidden layers, all smaller by one factor, that fits.
+
+    A network without hidden layers gets fewer inputs instead. None: not even one unit a layer fits.
+    """
+    most = max((layer.outputs for layer in net.layers[:-1]), default=net.inputs)
+
+    def resized(size: int) -> Network:
+        layers = [
+            replace(layer, outputs=layer.outputs if last else max(1, layer.outputs * size // most), lanes=None)
+            for layer, last in zip(net.layers, [False] * (len(net.layers) - 1) + [True], strict=True)
+        ]
+        return _network_like(net, net.inputs if len(net.layers) > 1 else size, layers)
+
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _fits(resized(middle), board, clock) else (low, middle)
+    return resized(low) if low else None
+
+
+def _network_like(net: Network, inputs: int, layers: Sequence[Dense]) -> Network:
+    return Network(
+        inputs,
+        layers,
+        net.cost,
+        formats=net.formats,
+        input_gradient=net.input_gradient,
+        max_batch=net.max_batch,
+    )

@@ -1,0 +1,113 @@
+"""The memories of a chip whose size depends on its plan, by formula: those of `dyadprop_hw` under the same names."""
+
+from dyadprop.operations import COUNTER_BITS, OPERATION_BITS, STAGE_BITS
+from dyadprop.plan import Plan, StagePlan
+from dyadprop.protocol import WireSizes
+from dyadprop.self_test import count_rows
+from dyadprop.self_test_program import STEP_BITS, VALUE_BITS
+from dyadprop.tables import SOFTMAX_FRACTION, TABLE_ACTIVATIONS, Table, exp_table, phi_table
+from dyadprop.widths import StageNumbers, target_format
+from dyadprop_boards.memory_mapping import Memory
+
+_FLAGS = 2  # of an activation: learn, update
+_CONTROL_HEAD = 1 + STAGE_BITS + OPERATION_BITS  # of a word on the control chain: kind, stage, operation
+_ANSWERS = 4  # places of the read-outs' queue beyond those that a read-out needs on its way
+_SEEDS = 8  # CostHead.SEED_QUEUE
+_PROBABILITY_BITS = 15  # Divider.QUOTIENT_BITS
+
+
+def control_data_bits(plan: Plan) -> int:
+    """Bits of a word on the control chain, as `dyadprop_hw.network` has them."""
+    return max(COUNTER_BITS + 1, *(stage.numbers.gradient_bits for stage in plan.stages))
+
+
+def lane_memories(stage: StagePlan) -> list[Memory]:
+    """Give the memories of one lane."""
+    n = stage.numbers
+    return [
+        Memory("weights", n.weight.width, stage.words, reads=2, shared=True, proved=True),
+        Memory("gradients", n.gradient_bits, stage.words, proved=True),
+        Memory("deltas", n.sensitivity.width, stage.banks * stage.groups, proved=True),
+    ]
+
+
+def edge_memories(plan: Plan, stage: StagePlan) -> list[Memory]:
+    """Give the memories of a stage around its lanes."""
+    n = stage.numbers
+    data_bits = control_data_bits(plan)
+    memories = [
+        Memory("memory", n.input.width, stage.samples * n.inputs, reads=2, proved=True),
+        Memory("activations", n.output.width + _FLAGS, stage.output_vectors * n.outputs),
+        Memory("control.answers", data_bits, stage.read_latency + _ANSWERS),
+        Memory("port.queue", _CONTROL_HEAD + data_bits, 2),
+    ]
+    if n.activation in TABLE_ACTIVATIONS:
+        memories.append(_table("activation.lookup", phi_table(n.activation, n.output.fraction_bits)))
+    if n.has_sensitivity:
+        below = plan.stages[n.index - 2].numbers if n.index > 1 else None
+        memories.append(
+            Memory(
+                "sensitivities",
+                n.input_sensitivity.width + n.input.width,
+                stage.sensitivity_vectors * n.inputs,
+                unused_high=0 if below is not None and _needs_activation(below) else n.input.width,
+            )
+        )
+    return memories
+
+
+def head_memories(plan: Plan) -> list[Memory]:
+    """Give the memories of the cost head."""
+    net = plan.net
+    last = net.layer_formats(len(net.layers))
+    outputs, activation = net.outputs, last.activation.width
+    memories = [
+        Memory("outputs", activation + _FLAGS, 2, unused_high=_FLAGS),
+        Memory("held", activation, max(2, outputs)),
+        Memory(
+            "seeds",
+            last.sensitivity.width + activation,
+            _SEEDS,
+            unused_high=0 if _needs_activation(plan.stages[-1].numbers) else activation,
+        ),
+        Memory("port.queue", _CONTROL_HEAD + control_data_bits(plan), 2, unused_low=_CONTROL_HEAD),
+    ]
+    if net.cost == "softmax_cross_entropy":
+        memories += [
+            Memory("softmax.logits", activation, outputs),
+            Memory("softmax.exponentials", SOFTMAX_FRACTION + 1, outputs),
+            _table("softmax.lookup", exp_table(last.activation.fraction_bits)),
+            Memory("softmax.queue", _PROBABILITY_BITS + activation, outputs),
+        ]
+    return memories
+
+
+def link_memories(plan: Plan, identity: int) -> list[Memory]:
+    """Give those memories of the link that depend on the plan; ``identity`` is the length of its answer to IDENTIFY."""
+    net = plan.net
+    last = net.layer_formats(len(net.layers))
+    target = max(target_format(net).width, last.sensitivity.width) + 1
+    weight = max(stage.numbers.weight.width for stage in plan.stages)
+    memories = [
+        Memory("commands.aside", weight, sum(WireSizes(net).words)),
+        Memory("targets", target, (plan.stages[0].samples + 1) * net.outputs),
+        Memory("answers.outputs", last.activation.width, net.outputs),
+        Memory("answers.identity", 8, identity, written=False),
+    ]
+    if net.input_gradient:
+        memories.append(Memory("answers.sensitivities", net.formats.sensitivity.width, net.inputs))
+    return memories
+
+
+def self_test_memory(plan: Plan) -> Memory:
+    """Give the ROM of the self-test's program."""
+    return Memory("self_test.rom", STEP_BITS + VALUE_BITS, count_rows(plan.net), written=False, block=True)
+
+
+def _table(name: str, table: Table) -> Memory:
+    return Memory(name, table.value_bits + table.slope_bits, 1 << table.index_bits, written=False)
+
+
+def _needs_activation(n: StageNumbers) -> bool:
+    """Say whether a stage takes its slope from the activation that a sensitivity brings along."""
+    return n.activation != "identity" and not n.matched

@@ -1,0 +1,112 @@
+"""What fits a board, and what is said of what does not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import dyadprop as dp
+from dyadprop.plan import plan_network
+from dyadprop_boards import resources
+from dyadprop_boards.capacity import choose_plan, multiplier_budget
+from dyadprop_boards.fpgas import RESOURCES
+from dyadprop_boards.resources import predict
+from dyadprop_boards.table import BOARDS, Board, find_board
+
+LARGEST = re.compile(r"; the largest of its kind that fits is (\d+(?:-\d+)*); ")
+
+
+def refusal(net: dp.Network, board: Board, multipliers: int | None = None) -> str:
+    with pytest.raises(dp.CapacityError) as caught:
+        choose_plan(net, board, 80e6, multipliers)
+    return str(caught.value)
+
+
+def fits(net: dp.Network, board: Board) -> bool:
+    try:
+        plan = choose_plan(net, board, 80e6)
+    except dp.CapacityError:
+        return False
+    total = predict(plan, board, 80e6).total
+    return all(total[resource] <= board.fpga.has(resource) for resource in RESOURCES)
+
+
+def chain(*widths: int) -> dp.Network:
+    return dp.Network(widths[0], [*(dp.Dense(n, "tanh") for n in widths[1:-1]), dp.Dense(widths[-1])])
+
+
+def test_all_multipliers_are_used_where_all_else_allows() -> None:
+    net, board = chain(64, 32, 10), find_board("ulx3s-85f")
+    assert choose_plan(net, board, 80e6) == plan_network(net, board.fpga.multipliers)
+
+
+def test_lanes_are_fewer_where_another_resource_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, board = chain(64, 32, 10), find_board("ulx3s-85f")
+    table = {"lanes": {"luts": {"lanes": 5000.0}}}
+    monkeypatch.setattr(resources, "coefficients", lambda family: table)
+    plan = choose_plan(net, board, 80e6)
+    assert sum(plan.lanes) == max(
+        sum(plan_network(net, budget).lanes)
+        for budget in range(7, 157)
+        if 5000 * sum(plan_network(net, budget).lanes) + lut_rams(plan_network(net, budget), board) <= board.fpga.luts
+    )
+    assert plan.multipliers < 60
+
+
+def lut_rams(plan: object, board: Board) -> int:
+    return sum(features.known["luts"] for features in resources.part_features(plan, board, 80e6))  # type: ignore[arg-type]
+
+
+def test_a_budget_of_the_user_is_kept() -> None:
+    net, board = chain(64, 32, 10), find_board("ulx3s-85f")
+    assert choose_plan(net, board, 80e6, 30) == plan_network(net, 30)
+    assert refusal(net, board, 3).startswith(
+        "network 64-32-10 needs at least 7 multipliers; the budget is 3: it does not fit board ulx3s-85f (LFE5U-85F); "
+    )
+
+
+def test_too_few_multipliers() -> None:
+    told = refusal(chain(4, 4, 4, 4), find_board("icebreaker"))
+    assert told.startswith(
+        "network 4-4-4-4 needs at least 12 multipliers; the budget is 8: it does not fit board icebreaker (iCE40UP5K); "
+    )
+    assert re.search(r"a larger board \([\w-]+ takes it\) would do$", told)
+
+
+@pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-85f"])
+def test_the_largest_that_fits_does(name: str) -> None:
+    board = find_board(name)
+    told = refusal(chain(784, 128, 64, 10), board)
+    assert re.match(rf"network 784-128-64-10 with lanes 1/1/1 needs \d+ of {board.fpga.block_rams} block RAMs: ", told)
+    assert "shorter words or a max_batch below 255 would do" in told
+    match = LARGEST.search(told)
+    assert match is not None
+    widths = [int(width) for width in match[1].split("-")]
+    assert (widths[0], widths[-1]) == (784, 10)
+    assert fits(chain(*widths), board)
+    more = widths[1] + 1
+    assert not fits(chain(784, more, 64 * more // 128, 10), board)
+
+
+def test_a_layer_alone_gets_fewer_inputs() -> None:
+    board = find_board("ulx3s-12f")
+    match = LARGEST.search(refusal(dp.Network(4096, [dp.Dense(64)]), board))
+    assert match is not None
+    inputs, outputs = map(int, match[1].split("-"))
+    assert outputs == 64
+    assert fits(dp.Network(inputs, [dp.Dense(64)]), board)
+    assert not fits(dp.Network(inputs + 1, [dp.Dense(64)]), board)
+
+
+def test_the_smallest_board_that_takes_it_is_named() -> None:
+    net = chain(200, 64, 10)
+    match = re.search(r"\(([\w.-]+) takes it\)", refusal(net, find_board("ulx3s-12f")))
+    assert match is not None
+    named = find_board(match[1])
+    assert fits(net, named)
+    assert all(not fits(net, board) for board in BOARDS if board.fpga.luts < named.fpga.luts)
+
+
+def test_a_board_without_multipliers_makes_them_of_logic() -> None:
+    assert multiplier_budget(find_board("hx8k-breakout")) == 7
