@@ -23,6 +23,11 @@ def control_data_bits(plan: Plan) -> int:
     return max(COUNTER_BITS + 1, *(stage.numbers.gradient_bits for stage in plan.stages))
 
 
+def _unused_data_bits(plan: Plan) -> int:
+    """Give the bits of such a word that no answer takes: a counter's sign, where gradients are no longer than it."""
+    return control_data_bits(plan) - max(COUNTER_BITS, *(stage.numbers.gradient_bits for stage in plan.stages))
+
+
 def lane_memories(stage: StagePlan) -> list[Memory]:
     """Give the memories of one lane."""
     n = stage.numbers
@@ -36,12 +41,12 @@ def lane_memories(stage: StagePlan) -> list[Memory]:
 def edge_memories(plan: Plan, stage: StagePlan) -> list[Memory]:
     """Give the memories of a stage around its lanes."""
     n = stage.numbers
-    data_bits = control_data_bits(plan)
+    data_bits, unused = control_data_bits(plan), _unused_data_bits(plan)
     memories = [
         Memory("memory", n.input.width, stage.samples * n.inputs, reads=2, proved=True),
         Memory("activations", n.output.width + _FLAGS, stage.output_vectors * n.outputs, proved=True),
-        Memory("control.answers", data_bits, stage.read_latency + _ANSWERS, proved=True),
-        Memory("port.queue", _CONTROL_HEAD + data_bits, 2, proved=True),
+        Memory("control.answers", data_bits, stage.read_latency + _ANSWERS, proved=True, unused_high=unused),
+        Memory("port.queue", _CONTROL_HEAD + data_bits, 2, proved=True, unused_high=unused),
     ]
     if n.activation in TABLE_ACTIVATIONS:
         memories.append(_table("activation.lookup", phi_table(n.activation, n.output.fraction_bits)))
@@ -74,7 +79,14 @@ def head_memories(plan: Plan) -> list[Memory]:
             unused_high=0 if _needs_activation(plan.stages[-1].numbers) else activation,
             proved=True,
         ),
-        Memory("port.queue", _CONTROL_HEAD + control_data_bits(plan), 2, unused_low=_CONTROL_HEAD, proved=True),
+        Memory(
+            "port.queue",
+            _CONTROL_HEAD + control_data_bits(plan),
+            2,
+            unused_low=_CONTROL_HEAD,
+            unused_high=_unused_data_bits(plan),
+            proved=True,
+        ),
     ]
     if net.cost == "softmax_cross_entropy":
         memories += [
