@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -134,7 +136,8 @@ def test_vmap(counted):
         assert sorted(counted.taken()) == sorted(calls)  # JAX is free to order them
     both = jax.tree.map(lambda a, b: np.stack([a, b]), params, single(4))
     first = [dp.Parameters(both[0].weight, params[0].bias), *params[1:]]  # only one array is mapped
-    axes = [dp.Parameters(0, None), *[dp.Parameters(None, None)] * 2]
+    entry: Any = dp.Parameters  # of axes, not of arrays
+    axes = [entry(0, None), *[entry(None, None)] * 2]
     ensembles = [
         (f, reference, (0, None), (both, x), ["predict", "load", "predict"]),
         (jax.grad(g), jax.grad(reference_loss), (0, None, None), (both, x, y), ["load", "gradients"] * 2),
