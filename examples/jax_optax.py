@@ -12,7 +12,7 @@ import dyadprop as dp
 from dyadprop.data import digits
 from dyadprop.jax import apply, loss
 
-EPOCHS, BATCH = 5, 32
+EPOCHS, BATCH = 3, 32
 
 data = digits()
 logits = dp.Formats(activation=dp.Q(6, 10))  # logits grow; the gradient of their softmax needs the room

@@ -8,7 +8,7 @@ import numpy as np
 import dyadprop as dp
 from dyadprop.data import digits
 
-EPOCHS, BATCH, RATE = 6, 32, 0.002
+EPOCHS, BATCH, RATE = 4, 32, 0.003
 
 data = digits()
 net = dp.Network(64, [dp.Dense(32, "tanh"), dp.Dense(10)], cost="squared_error")

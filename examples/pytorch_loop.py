@@ -11,7 +11,7 @@ import dyadprop as dp
 from dyadprop.data import digits
 from dyadprop.torch import Module
 
-EPOCHS = 5
+EPOCHS = 3
 
 torch.manual_seed(0)
 data = digits()

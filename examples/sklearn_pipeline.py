@@ -18,7 +18,7 @@ pipeline = Pipeline(
     [
         ("scale", StandardScaler()),
         ("reduce", PCA(12, random_state=0)),
-        ("learn", Classifier(epochs=15, random_state=0)),  # device=None: $DYADPROP_DEVICE, or golden
+        ("learn", Classifier(epochs=8, random_state=0)),  # device=None: $DYADPROP_DEVICE, or golden
     ]
 )
 search = GridSearchCV(pipeline, {"learn__bits": [8, 12], "learn__hidden": [(6,), (12,)]}, cv=3)

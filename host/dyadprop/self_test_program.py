@@ -6,12 +6,12 @@ from enum import IntEnum
 
 from dyadprop.protocol import SelfTest
 
-POLYNOMIAL = 0xA011
-"""x^16 + x^15 + x^13 + x^4 + 1, primitive: a step of the generator has a period of 65,535 bytes."""
+POLYNOMIAL = 0x002D
+"""x^16 + x^5 + x^3 + x^2 + 1: primitive, so random bytes have a period of 65,535, and little logic for eight bits."""
 
 SIGNATURE_BITS = 16
 SEED = 0xACE1
-"""Of the signature, which is the generator too, at the start and behind each CHECK."""
+"""Of the signature, which is the generator too, at the start."""
 
 VALUE_BITS = 8
 STEP_BITS = 4
@@ -32,7 +32,7 @@ class Step(IntEnum):
     RECEIVE = 2
     """Take so many messages of the bridge into the signature. None: the end, the test has passed."""
     CHECK = 3
-    """The signature is the argument's upper two bytes, else the value is the verdict. It begins anew."""
+    """The signature is the argument's upper two bytes, else the value is the verdict."""
     OUTER = 4
     """Set the outer counter to the value; a loop begins behind this row."""
     INNER = 5
@@ -94,6 +94,12 @@ class Program:
         """Each row as the word of a ROM: the value in its lower eight bits."""
         return [step << VALUE_BITS | value for step, value in self.rows]
 
+    @property
+    def most_words(self) -> int:
+        """Give the largest number of words that a FILL sends."""
+        places = (place for place, (step, _) in enumerate(self.rows) if step >= Step.FILL)
+        return max(self.rows[place - 2][1] | self.rows[place - 1][1] << VALUE_BITS for place in places)
+
     def largest(self, step: Step) -> int:
         """Give the largest count that a counter is set to."""
         return max((value for s, value in self.rows if s == step), default=0)
@@ -151,7 +157,6 @@ def run(program: Program, answer: Callable[[bytes], bytes]) -> tuple[Program, Se
                 signed[place - 3 : place - 1] = [
                     (Step.ARGUMENT, byte) for byte in signature.value.to_bytes(2, "little")
                 ]
-                signature = Signature()
             case Step.OUTER | Step.INNER as counter:
                 counters[counter], starts[counter] = value, place
             case Step.REPEAT_OUTER | Step.REPEAT_INNER as repeat:

@@ -147,7 +147,9 @@ class PowerOnTest(wiring.Component):
         m.d.sync += silence.eq(Mux(moved, 0, silence + 1))
         on = Signal()  # the row is done
         hung = silence == self.patience
-        last = argument.count == 1
+        # Words or messages that are still to come.
+        left = argument.count[: program.most_words.bit_length()]
+        last = left == 1
         with m.If(on):
             m.d.sync += place.eq(place + 1)
 
@@ -168,12 +170,12 @@ class PowerOnTest(wiring.Component):
                         m.d.comb += on.eq(1)
                         m.d.sync += argument.eq(Cat(argument.as_value()[VALUE_BITS:], value))
                     with m.Case(Step.RECEIVE):
-                        m.d.sync += argument.count.eq(value)
+                        m.d.sync += left.eq(value)
                         m.next = "RECEIVE"
                         with m.If(value == 0):
                             end(SelfTest.PASSED)
                     with m.Case(Step.CHECK):
-                        m.d.comb += [on.eq(1), signature.start.eq(1)]
+                        m.d.comb += on.eq(1)
                         with m.If(signature.crc != argument.count):
                             end(value)
                     for counter, register in counters.items():
@@ -194,7 +196,7 @@ class PowerOnTest(wiring.Component):
                     m.d.comb += signature.valid.eq(1)
                     m.d.sync += index.eq(index + 1)
                     with m.If(is_top):
-                        m.d.sync += [index.eq(0), argument.count.eq(argument.count - 1)]
+                        m.d.sync += [index.eq(0), left.eq(left - 1)]
                         with m.If(last):
                             m.d.comb += on.eq(1)
                             m.next = "FETCH"
@@ -205,7 +207,7 @@ class PowerOnTest(wiring.Component):
                 with m.If(self.answers.valid):
                     m.d.comb += signature.valid.eq(1)
                     with m.If(self.answers.payload.last):
-                        m.d.sync += argument.count.eq(argument.count - 1)
+                        m.d.sync += left.eq(left - 1)
                         with m.If(last):
                             m.d.comb += on.eq(1)
                             m.next = "FETCH"

@@ -132,7 +132,7 @@ EXPECTED = {
     2: SelfTest.WEIGHTS,
     3: SelfTest.GRADIENTS,
     4: SelfTest.GRADIENTS,
-    5: SelfTest.TABLES,
+    5: SelfTest.PRODUCTS,
     6: SelfTest.WEIGHTS,
     7: SelfTest.WEIGHTS,
     8: SelfTest.PRODUCTS,

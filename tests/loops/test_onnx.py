@@ -148,8 +148,8 @@ def test_graphs_of_other_tools_compute_the_same(nodes, tmp_path):
          "a shape of (batch, inputs)"),
         ([("Reshape", ["", "column"], {}), ("MatMul", ["", "w"], {})], "node 'n0' (Reshape) mixes samples; possible is "
          "a shape of (batch, inputs)"),
-        ([("Reshape", ["", "shape"], {}), ("Gemm", ["", "tall"], {})], "input 'x' has the shape (None, 3); the first "
-         "layer takes 6 inputs of each sample"),
+        ([("Reshape", ["", "shape"], {}), ("Gemm", ["", "tall"], {})], "a sample of input 'x' has the shape (3,); "
+         "the first layer takes 6 inputs"),
         ([("MatMul", ["", "w"], {}), ("Cast", [""], {"to": 6})], f"node 'n1' (Cast) cannot be mapped; {POSSIBLE}"),
         ([("MatMul", ["", "w"], {}), ("Mul", ["", ""], {})], f"node 'n1' (Mul) is where the chain forks; {POSSIBLE}"),
     ],

@@ -74,12 +74,13 @@ def from_onnx(
     reader.read(model.graph.node, inputs[0], outputs[0])
     imported = reader.chain.finish(Options(cost, formats, input_gradient, max_batch))
     (entry,) = (entry for entry in model.graph.input if entry.name == inputs[0])
-    shape = [axis.dim_value if axis.HasField("dim_value") else None for axis in entry.type.tensor_type.shape.dim]
+    axes = entry.type.tensor_type.shape.dim[1:]  # none if the file does not say
+    sizes = [axis.dim_value for axis in axes if axis.HasField("dim_value")]
     width = imported.net.inputs
-    if shape and None not in shape[1:] and math.prod(shape[1:]) != width:
+    if axes and len(sizes) == len(axes) and math.prod(sizes) != width:
         raise ShapeError(
-            f"ONNX file {file}: input {inputs[0]!r} has the shape {tuple(shape)}; the first layer takes {width} inputs "
-            "of each sample"
+            f"ONNX file {file}: a sample of input {inputs[0]!r} has the shape {tuple(sizes)}; the first layer takes "
+            f"{width} inputs"
         )
     return imported
 

@@ -1,5 +1,6 @@
 """Everything that a network's hardware can be seen doing, as a list of words, beside what the model says."""
 
+import functools
 import itertools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ BULK = {("realistic", False): 12, ("realistic", True): 40}
 EXACT = 10  # steps of each kind from accumulators that are chosen to the last bit
 SINGLE = 6  # batches with one weight a row
 DRAWN = 20_000  # samples to choose rare ones from
+RARE = 500_000  # samples to choose very rare ones from
 EDGE = 2  # samples on, above and below each unit's rounding edge
 CLOSED = 12  # random times for which each stream is closed
 SHAKES = 12  # samples whose tokens are changed on the way
@@ -80,6 +82,25 @@ def draw_data(net: Network, seed: int, kind: str, batch: int) -> Data:
     form = net.layer_formats(len(net.layers)).sensitivity
     seeds = rng.integers(form.min_int, form.max_int, case.targets.shape, dtype=np.int64, endpoint=True)
     return Data(case.params, case.x, case.targets, seeds)
+
+
+@functools.cache  # one choice for all mutants
+def _near_quotients(net: Network, seed: int, kind: str) -> Data:
+    """Choose samples that the softmax's divider hardly tells apart, in each bit of its quotients."""
+    data = draw_data(net, seed, kind, RARE)
+    outputs = Model(net, data.params).predict(data.x).outputs
+    rest = arithmetic.exponentials(outputs, net.layer_formats(len(net.layers)).activation.fraction_bits)
+    divisor = rest.sum(axis=1, keepdims=True)
+    chosen: list[Ints] = []
+    for _ in range(PROBABILITY.fraction_bits + 2):
+        distance = rest - divisor
+        # A bit of the divisor is told from its opposite only where it is small.
+        for side in (distance >= 0, distance < 0, (distance >= 0) & (divisor & 3 < 2)):
+            ranked = np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1)
+            chosen.append(np.argpartition(ranked, NEAR)[:NEAR])
+        rest = 2 * np.where(distance >= 0, distance, rest)
+    samples = np.unique(np.concatenate(chosen))
+    return Data(data.params, *(array[samples] for array in data[1:]))
 
 
 class Script:
@@ -286,20 +307,9 @@ class Script:
 
     def _near_quotients(self) -> Iterator[Entry]:
         """Send what the softmax's divider hardly tells apart, in each bit of its quotients."""
-        form = self.plan.stages[-1].numbers.output
-        for turn in range(2):
-            data = draw_data(self.net, int(self.rng.integers(1 << 30)), "realistic", 10 * DRAWN)
-            rest = arithmetic.exponentials(Model(self.net, data.params).predict(data.x).outputs, form.fraction_bits)
-            divisor = rest.sum(axis=1, keepdims=True)
-            chosen: list[Ints] = []
-            for _ in range(PROBABILITY.fraction_bits + 2):
-                distance = rest - divisor
-                # A bit of the divisor is told from its opposite only where it is small.
-                for side in (distance >= 0, distance < 0, (distance >= 0) & (divisor & 3 < 2)):
-                    ranked = np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1)
-                    chosen.append(np.argpartition(ranked, NEAR)[:NEAR])
-                rest = 2 * np.where(distance >= 0, distance, rest)
-            yield from self._selected(f"near quotients, turn {turn}", data, np.unique(np.concatenate(chosen)))
+        for turn in range(4):
+            data = _near_quotients(self.net, int(self.rng.integers(1 << 30)), ("realistic", "uniform")[turn % 2])
+            yield from self._selected(f"near quotients, turn {turn}", data, np.arange(len(data.x)))
 
     def _load(self, params: list[RawParameters], *, interrupted: bool) -> Iterator[Entry]:
         """Load; once after a load that was broken off in the middle, so that the beginning must be found again."""
