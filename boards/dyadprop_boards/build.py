@@ -155,6 +155,7 @@ def _build(
         estimate=estimate,
         hashes={"design": _hash(work / f"{TOP}.il")},
         versions=_versions(),
+        grid=board.fpga.grid,
     )
     short = [name for name in RESOURCES if estimate[name].used > estimate[name].available]
     if short:

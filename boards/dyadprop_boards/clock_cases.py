@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
 from dyadprop_boards.table import BOARDS, Board, find_board
 
@@ -40,10 +41,16 @@ def dense(*widths: int) -> Network:
 
 
 DIGITS = dense(64, 32, 10)
-IRIS = dense(4, 8, 3)
+IRIS = Network(
+    4,
+    [Dense(8, "relu"), Dense(3)],
+    formats=Formats(activation=Q(3, 5), weight=Q(3, 5), sensitivity=Q(2, 6)),
+    max_batch=8,
+)
+"""Words of 8 bits and short batches: what an iCE40 has room for."""
 
 # What a design is to reach. Where nothing is said the board's own clock is asked for.
-_GOALS = {"icebreaker": 45, "tang-nano-9k": 100}
+_GOALS = {"icebreaker": 45, "icesugar": 45, "tang-nano-9k": 100}
 _GOAL_BY_SPEED = {"6": 150, "8": 190}
 _MORE = (
     ("ulx3s-85f", dense(64, 32, 32, 10), 140),

@@ -55,5 +55,5 @@ def _draw(result: BuildResult, folder: Path, work: Path) -> list[Path]:
     if best is not None and tiles:
         title = f"{'-'.join(map(str, result.widths))} on {result.device}, seed {best.seed}"
         paths.append(folder / FLOORPLAN)
-        floorplan_picture(paths[-1], tiles, title)
+        floorplan_picture(paths[-1], tiles, title, result.grid)
     return paths

@@ -21,6 +21,7 @@ from dyadprop_boards.result import BuildResult
 _STAGES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _OTHERS = {"head": "#F0E442", "link": "#8C8C8C", "board": "#333333"}
 _EMPTY = "#f4f4f4"
+_LONGEST = 8.6  # inches of a floorplan's longer side
 
 
 def part_colour(part: str) -> str:
@@ -76,7 +77,7 @@ def utilisation_picture(path: Path, result: BuildResult) -> None:
     _save(figure, path)
 
 
-def floorplan_picture(path: Path, tiles: Sequence[Tile], title: str) -> None:
+def floorplan_picture(path: Path, tiles: Sequence[Tile], title: str, grid: tuple[int, int] = (0, 0)) -> None:
     """Draw where the parts are: logic as small squares, the fuller the darker; multipliers and block RAMs framed.
 
     Parameters
@@ -85,15 +86,18 @@ def floorplan_picture(path: Path, tiles: Sequence[Tile], title: str) -> None:
     tiles : sequence of Tile
         Not empty.
     title : str
+    grid : tuple of int
+        Columns and rows of the FPGA; no less is shown than what is used.
 
     Raises
     ------
     RangeError
         If the file cannot be written.
     """
-    width, height = (max(getattr(tile, axis) for tile in tiles) + 1 for axis in ("x", "y"))
-    scale = 8.6 / max(width, 1)
-    figure = Figure(figsize=(9.4, max(2.5, min(9.0, height * scale)) + 0.9), dpi=120, layout="constrained")
+    width = max(grid[0], *(tile.x + 1 for tile in tiles))
+    height = max(grid[1], *(tile.y + 1 for tile in tiles))
+    inches = _LONGEST / max(width, height)
+    figure = Figure(figsize=(max(6.0, width * inches + 1.0), height * inches + 1.2), dpi=120, layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots()
     logic = [tile for tile in tiles if tile.block == "logic"]
@@ -120,11 +124,11 @@ def _logic_image(tiles: Iterable[Tile], width: int, height: int) -> np.ndarray:
     counts: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     for tile in tiles:
         counts[tile.x, tile.y][tile.part] += tile.cells
-    image = np.tile(np.array(to_rgb("white")), (height, width, 1))
+    image = np.tile(np.array(to_rgb(_EMPTY)), (height, width, 1))
     fullest = max((sum(count.values()) for count in counts.values()), default=1)
     for (x, y), count in counts.items():
         weight = 0.25 + 0.75 * sum(count.values()) / fullest
-        image[y, x] = weight * np.array(to_rgb(part_colour(count.most_common(1)[0][0]))) + (1 - weight)
+        image[y, x] = weight * np.array(to_rgb(part_colour(count.most_common(1)[0][0]))) + (1 - weight) * image[y, x]
     return image
 
 

@@ -170,6 +170,8 @@ class BuildResult:
         Python, Amaranth, amaranth-boards, dyadprop.
     failure : str
         Why there is no bitstream; empty: there is one, or only synthesis was asked for.
+    grid : tuple of int
+        Columns and rows of the FPGA.
     """
 
     board: str
@@ -202,6 +204,7 @@ class BuildResult:
     hashes: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     failure: str = ""
+    grid: tuple[int, int] = (0, 0)
 
     @property
     def passed(self) -> bool:
