@@ -31,12 +31,10 @@ BULK = {("realistic", False): 12, ("realistic", True): 40}
 EXACT = 10  # steps of each kind from accumulators that are chosen to the last bit
 SINGLE = 6  # batches with one weight a row
 DRAWN = 20_000  # samples to choose rare ones from
-RARE = 500_000  # samples to choose very rare ones from
 EDGE = 5  # samples on, above and below each unit's rounding edge
 CLOSED = 12  # random times for which each stream is closed
 SHAKES = 12  # samples whose tokens are changed on the way
 PAUSES = 12  # batches under stalls, with one that is timed behind each
-NEAR = 6  # samples nearest to each comparison of a divider, on either side
 # Commands that must not overtake a sample.
 HELD = (
     Operation.WORD,
@@ -84,23 +82,23 @@ def draw_data(net: Network, seed: int, kind: str, batch: int) -> Data:
     return Data(case.params, case.x, case.targets, seeds)
 
 
-@functools.cache  # one choice for all mutants
-def _near_quotients(net: Network, seed: int, kind: str) -> Data:
-    """Choose samples that the softmax's divider hardly tells apart, in each bit of its quotients."""
-    data = draw_data(net, seed, kind, RARE)
-    outputs = Model(net, data.params).predict(data.x).outputs
-    rest = arithmetic.exponentials(outputs, net.layer_formats(len(net.layers)).activation.fraction_bits)
+@functools.cache  # one search for all mutants
+def _near_quotients(form: Q) -> Ints:
+    """Give triples of logits that a softmax's divider hardly tells apart, for each bit of its quotients."""
+    lower = -np.arange(12 << form.fraction_bits, dtype=np.int64)  # below that an exponential is nothing
+    pairs = np.stack(np.meshgrid(lower, lower), axis=-1).reshape(-1, 2)
+    logits = np.hstack([np.zeros((len(pairs), 1), dtype=np.int64), pairs])
+    rest = arithmetic.exponentials(logits, form.fraction_bits)
     divisor = rest.sum(axis=1, keepdims=True)
-    chosen: list[Ints] = []
+    chosen: list[int] = []
     for _ in range(PROBABILITY.fraction_bits + 2):
         distance = rest - divisor
         # A bit of the divisor is told from its opposite only where it is small.
         for side in (distance >= 0, distance < 0, (distance >= 0) & (divisor & 3 < 2)):
             ranked = np.where(side, abs(distance), np.iinfo(np.int64).max).min(axis=1)
-            chosen.append(np.argpartition(ranked, NEAR)[:NEAR])
+            chosen.append(int(np.argmin(ranked)))
         rest = 2 * np.where(distance >= 0, distance, rest)
-    samples = np.unique(np.concatenate(chosen))
-    return Data(data.params, *(array[samples] for array in data[1:]))
+    return logits[np.unique(chosen)]
 
 
 class Script:
@@ -193,8 +191,6 @@ class Script:
                 yield from self._many(f"one weight a row, part {part}", data._replace(params=self._single_weights()))
         if kind == "realistic":
             yield from self._rounding_edges()
-            if self.net.cost == "softmax_cross_entropy":
-                yield from self._near_quotients()
             yield from self._pauses(data)
 
     def _rescale(self, scale: int) -> Iterator[Entry]:
@@ -304,12 +300,6 @@ class Script:
                 yield from self._read_gradients(what)
                 yield from self._clear(what)
         yield from self._links("pauses")
-
-    def _near_quotients(self) -> Iterator[Entry]:
-        """Send what the softmax's divider hardly tells apart, in each bit of its quotients."""
-        for turn in range(4):
-            data = _near_quotients(self.net, int(self.rng.integers(1 << 30)), ("realistic", "uniform")[turn % 2])
-            yield from self._selected(f"near quotients, turn {turn}", data, np.arange(len(data.x)))
 
     def _load(self, params: list[RawParameters], *, interrupted: bool) -> Iterator[Entry]:
         """Load; once after a load that was broken off in the middle, so that the beginning must be found again."""
@@ -528,7 +518,9 @@ class Script:
         simulation = self.rtl.simulation
         down = [(2 * l - 1, *self._link_bits(l, "sensitivity")) for l in range(self.depth, 0, -1)]
         up = [(2 * l - 2, *self._link_bits(l, "activation")) for l in range(1, self.depth + 1)]
-        for turn in range(SHAKES if self.rtl.ports.links else 0):
+        divides = self.net.cost == "softmax_cross_entropy" and self.net.outputs == 3
+        logits = _near_quotients(self.plan.stages[-1].numbers.output) if divides else ()
+        for turn in range(max(SHAKES, len(logits)) if self.rtl.ports.links else 0):
             what = f"flipped, turn {turn}"
             inputs = pack(self.rtl.input_token, value=data.x[turn % len(data.x)], learn=1, update=0)
             targets = pack(self.rtl.target_token, value=data.targets[turn % len(data.x)], seed=0)
@@ -544,6 +536,9 @@ class Script:
                 masks = self.rng.integers(1 << bits, size=count).astype(np.uint64)
                 if link % 2 and turn % 2:
                     masks = self._at_slope_limits(link // 2, masks, tokens[len(tokens) - count :])
+                if link == up[-1][0] and turn < len(logits):
+                    token = self.rtl.link_tokens(self.depth)[0]
+                    masks = pack(token, value=logits[turn] ^ unpack(token, "value", tokens[-count:]), learn=0, update=0)
                 for position, mask in enumerate(masks):
                     simulation.link_flip(link, position, int(mask))
                 del held[sink]
