@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """A whole core in compiled simulation, spoken to in packets made here, against the golden model."""
 
 from __future__ import annotations
