@@ -143,7 +143,8 @@ def _pack_multiplier(netlist: _Netlist, name: str, cell: dict[str, Any], packed:
                 connections[f"{port}{bit}"] = [source[wire]]
                 netlist.sinks[source[wire]].add(name)
         for wire in source:
-            netlist.sinks[wire].discard(name)
+            if not any(wire in wires for wires in connections.values()):  # a square has it at both operands
+                netlist.sinks[wire].discard(name)
         for register_name, register in registers.items():
             if not netlist.sinks[register["connections"]["Q"][0]]:
                 netlist.drop(register_name)

@@ -314,8 +314,7 @@ class Lane(wiring.Component):
             operand_q1.eq(wave.operand),
             operand_q2.eq(operand_q1),
             weights[2].eq(weight_read.data),
-            # No product where nothing is learnt: then the chain carries a read-out.
-            delta_q2.eq(Mux(frames[1].learns, delta_read.data, 0)),
+            delta_q2.eq(delta_read.data),
             gradient_read_q.eq(gradient_read.data),
             gradient.eq(Mux(frames[product_time - 1].fresh, 0, gradient_read_q)),
             # gradient_bits hold max_batch worst-case products (widths.sum_bits), or fewer and a residual.
@@ -354,7 +353,9 @@ class Lane(wiring.Component):
         if numbers.has_sensitivity:
             m.submodules.product = product = Multiplier(numbers.weight.width, numbers.sensitivity.width)
             m.d.comb += [product.a.eq(weights[2]), product.b.eq(delta_q2)]
-            addend = self.partial_in + (addend | _extend(product.product, bits)).as_signed()
+            # No product where nothing is learnt: then the chain carries a read-out.
+            learnt_product = _extend(product.product, bits) & at_product.learns.replicate(bits)
+            addend = self.partial_in + (addend | learnt_product).as_signed()
         else:
             addend |= self.partial_in
         # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ echo $$ > yosys.pid.part
 mv yosys.pid.part yosys.pid
 wait
 """
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_terminal() -> Iterator[None]:
+    """Under nohup SIGHUP is ignored, and would be in all that is started here."""
+    before = [(number, signal.getsignal(number)) for number in ENDING]
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
