@@ -9,18 +9,14 @@ from dyadprop.tables import SOFTMAX_FRACTION, TABLE_ACTIVATIONS, Table, exp_tabl
 from dyadprop.widths import StageNumbers, target_format
 from dyadprop_boards.memory_mapping import Memory
 from dyadprop_boards.table import Board
+from dyadprop_hw.chip import RECEIVE_BYTES
+from dyadprop_hw.cost_head import CostHead
+from dyadprop_hw.network import control_data_bits
+from dyadprop_hw.softmax import Divider
 
 _FLAGS = 2  # of an activation: learn, update
 _CONTROL_HEAD = 1 + STAGE_BITS + OPERATION_BITS  # of a word on the control chain: kind, stage, operation
 _ANSWERS = 4  # places of the read-outs' queue beyond those that a read-out needs on its way
-_RECEIVED = 15  # dyadprop_hw.chip.RECEIVE_BYTES
-_SEEDS = 8  # CostHead.SEED_QUEUE
-_PROBABILITY_BITS = 15  # Divider.QUOTIENT_BITS
-
-
-def control_data_bits(plan: Plan) -> int:
-    """Bits of a word on the control chain, as `dyadprop_hw.network` has them."""
-    return max(COUNTER_BITS + 1, *(stage.numbers.gradient_bits for stage in plan.stages))
 
 
 def _unused_data_bits(plan: Plan) -> int:
@@ -75,7 +71,7 @@ def head_memories(plan: Plan) -> list[Memory]:
         Memory(
             "seeds",
             last.sensitivity.width + activation,
-            _SEEDS,
+            CostHead.SEED_QUEUE,
             unused_high=0 if _needs_activation(plan.stages[-1].numbers) else activation,
             proved=True,
         ),
@@ -93,7 +89,7 @@ def head_memories(plan: Plan) -> list[Memory]:
             Memory("softmax.logits", activation, outputs),
             Memory("softmax.exponentials", SOFTMAX_FRACTION + 1, outputs),
             _table("softmax.lookup", exp_table(last.activation.fraction_bits)),
-            Memory("softmax.queue", _PROBABILITY_BITS + activation, outputs, proved=True),
+            Memory("softmax.queue", Divider.QUOTIENT_BITS + activation, outputs, proved=True),
         ]
     return memories
 
@@ -132,7 +128,7 @@ def link_memories(plan: Plan, identity: int, slots: int) -> list[Memory]:
     memories += [
         Memory("core.session.encoder.buffer", 8, MAX_PACKET + 2, proved=True, block=True),
         Memory("core.registers.words", 8 * REGISTER_BYTES, 1 << (len(Register) - 1).bit_length(), proved=True),
-        Memory("queue", 8, _RECEIVED, proved=True),
+        Memory("queue", 8, RECEIVE_BYTES, proved=True),
     ]
     if net.input_gradient:
         memories.append(

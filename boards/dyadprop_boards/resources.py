@@ -18,7 +18,6 @@ from dyadprop.widths import StageNumbers
 from dyadprop_boards.fpgas import RESOURCES, Family, Fpga, Resource
 from dyadprop_boards.identity import identity
 from dyadprop_boards.memories import (
-    control_data_bits,
     edge_memories,
     head_memories,
     lane_memories,
@@ -29,6 +28,7 @@ from dyadprop_boards.memories import (
 from dyadprop_boards.memory_mapping import Memory, map_memory
 from dyadprop_boards.revision import DIGITS
 from dyadprop_boards.table import Board
+from dyadprop_hw.network import control_data_bits
 
 COEFFICIENTS = "resource_coefficients.json"
 COMMAND = "python -m dyadprop_boards.fit_resources"
