@@ -10,13 +10,16 @@ from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed
 
-SHIFT_BITS = 6
 _FINE_BITS = 3
 
 
 def rate_layout(gradient_bits: int) -> data.StructLayout:
-    """Lay out a learning rate: ``shift`` is ``s`` of docs/arithmetic.md, ``mask`` has its ``s`` low bits set."""
-    return data.StructLayout({"shift": unsigned(SHIFT_BITS), "mask": unsigned(gradient_bits)})
+    """Lay out a learning rate: ``shift`` is ``s`` of docs/arithmetic.md, ``mask`` has its ``s`` low bits set.
+
+    A residual of ``s - 1`` bits and a sign fits the accumulator beside a sample (section 8): ``s < gradient_bits``.
+    """
+    largest = gradient_bits - 1
+    return data.StructLayout({"shift": unsigned(largest.bit_length()), "mask": unsigned(largest)})
 
 
 class WeightStep(wiring.Component):
@@ -81,7 +84,7 @@ class WeightStep(wiring.Component):
         doubled = self.gradient << 1
         negative = doubled[-1]
         coarse_q1 = Signal(unsigned(window), reset_less=True)
-        low_q1 = Signal(signed(bits), reset_less=True)
+        low_q1 = Signal(unsigned(bits - 1), reset_less=True)
         negative_q1, sticky_q1, far_q1 = (
             Signal(name=name, reset_less=True) for name in ("negative_q1", "sticky_q1", "far_q1")
         )
@@ -134,7 +137,7 @@ class WeightStep(wiring.Component):
         m.d.sync += [
             # W - u - up with one carry chain: W + ~u + ~up, and 1 as the carry into ~up.
             difference_q4.eq((Cat(1, weight).as_signed() + Cat(~up_q3, ~step_q3).as_signed())[1:].as_signed()),
-            residual_q4.eq((low_q3 & mask) | (up_q3.replicate(bits) & ~mask)),
+            residual_q4.eq(Cat((low_q3 & mask) | (up_q3.replicate(bits - 1) & ~mask), up_q3)),
         ]
 
         weight_q5 = Signal(Fixed(q), reset_less=True)
