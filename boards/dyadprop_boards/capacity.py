@@ -128,10 +128,8 @@ def _largest(net: Network, board: Board, clock: float) -> Network | None:
     most = max((layer.outputs for layer in net.layers[:-1]), default=net.inputs)
 
     def resized(size: int) -> Network:
-        layers = [
-            replace(layer, outputs=layer.outputs if last else max(1, layer.outputs * size // most), lanes=None)
-            for layer, last in zip(net.layers, [False] * (len(net.layers) - 1) + [True], strict=True)
-        ]
+        hidden = [replace(layer, outputs=max(1, layer.outputs * size // most), lanes=None) for layer in net.layers[:-1]]
+        layers = [*hidden, replace(net.layers[-1], lanes=None)]
         return _network_like(net, net.inputs if len(net.layers) > 1 else size, layers)
 
     low, high = 0, most

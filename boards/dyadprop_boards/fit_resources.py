@@ -9,7 +9,6 @@ off by more than 10 % where the design was fitted: the formulas have to follow t
 
 import argparse
 import json
-import logging
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -39,8 +38,6 @@ GOAL = 0.10  # of LUTs and flip-flops, on ECP5
 _RIDGE = 1e-3  # keeps features that always go together from taking each other's share
 _STEPS = 1000
 _TOLERANCE = 1e-9
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -39,7 +39,7 @@ class Section:
     lines: tuple[str, ...] = ()
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    pictures: tuple[str, ...] = field(default=())
+    pictures: tuple[str, ...] = ()
 
 
 def write_pages(result: BuildResult, folder: Path, pictures: Iterable[Path]) -> list[str]:

@@ -267,4 +267,5 @@ class BuildResult:
 
 def line_rates(baud: int, clock: float) -> list[int]:
     """Give the rates of a serial line that are of interest: at power-on, and the fastest that drivers try."""
-    return sorted({baud, *(rate for rate in RATES[-1:] if clock * (1 << PERIOD_FRACTION_BITS) / rate >= MIN_PERIOD)})
+    fastest = max(RATES)
+    return sorted({baud, fastest} if clock * (1 << PERIOD_FRACTION_BITS) / fastest >= MIN_PERIOD else {baud})

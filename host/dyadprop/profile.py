@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -215,8 +216,9 @@ def choose_formats(
     bits = whole_number("bits of a word", bits, MIN_BITS, MAX_WORD)
     if not len(params):
         raise ShapeError("no parameters given; formats are chosen from at least one set of them")
-    snapshots = [params] if isinstance(params[0], Parameters) else params
-    found = {(s.layer, s.name): s.values for s in signals(net, snapshots, x, y)}  # type: ignore[arg-type]
+    one = isinstance(params[0], Parameters)
+    snapshots = cast(Sequence[Sequence[Parameters]], [params] if one else params)
+    found = {(s.layer, s.name): s.values for s in signals(net, snapshots, x, y)}
     layers = []
     for l, layer in enumerate(net.layers, start=1):
         curved = layer.activation in ("tanh", "sigmoid")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from dyadprop.device import Device, open_device
+from dyadprop.errors import RangeError
 from dyadprop.formats import Ints, Q
 from dyadprop.messages import message, pack_words, unpack_words
 from dyadprop.network import Network, RawParameters
@@ -232,7 +233,13 @@ class Answers:
         self._gradients = [np.zeros(words, dtype=np.int64) for words in self._sizes.words]
 
     def __call__(self, data: bytes) -> bytes:
-        """Take bytes of messages, and give the answers to those that are whole."""
+        """Take bytes of messages, and give the answers to those that are whole.
+
+        Raises
+        ------
+        RangeError
+            If one is no part of a self-test.
+        """
         self._said += data
         answers = b""
         while True:
@@ -277,7 +284,7 @@ class Answers:
             case Command.LEARN:
                 return self._learn(body)
             case _:
-                raise NotImplementedError(f"{command.name} is no part of a self-test")
+                raise RangeError(f"command {command.name} is no part of a self-test")
 
     def _reply(self, stage: int, operation: Operation) -> bytes:
         head = bytes([stage, operation])
@@ -291,7 +298,7 @@ class Answers:
             case Operation.READ_GRADIENT:
                 return message(Answer.REPLY, head + pack_words(self._gradients[stage - 1], size).tobytes())
             case _:
-                raise NotImplementedError(f"{operation.name} is no part of a self-test")
+                raise RangeError(f"operation {operation.name} is no part of a self-test")
 
     def _learn(self, body: bytes) -> bytes:
         sizes, net = self._sizes, self._net

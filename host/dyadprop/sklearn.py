@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from dyadprop.checks import whole_number
 from dyadprop.device import Device, open_device
 from dyadprop.errors import RangeError
 from dyadprop.formats import Floats
@@ -100,6 +101,7 @@ class Estimator(BaseEstimator):
     def _fit(self, x: Floats, y: Floats, outputs: int, cost: str) -> None:
         if self.update not in ("host", "device"):
             raise RangeError(f"update is {self.update!r}; allowed are host and device")
+        epochs = whole_number("epochs", self.epochs, 1, _MANY)
         self.mean_ = x.mean(axis=0)
         scale = x.std(axis=0)
         self.scale_ = np.where(scale > 0.0, scale, 1.0)
@@ -113,7 +115,7 @@ class Estimator(BaseEstimator):
         self.net_ = choose_formats(net, snapshots, scaled[:PROFILED], y[:PROFILED], self.bits)
         with self._open() as device:
             *_, self.params_ = self._learn(device, start, scaled, y, seed)
-        self.n_iter_ = self.epochs
+        self.n_iter_ = epochs
 
     def _learn(
         self, device: Device, start: list[Parameters], x: Floats, y: Floats, seed: int

@@ -126,7 +126,7 @@ def test_a_network_keeps_everything_but_its_formats():
         assert {formats.activation.width, formats.weight.width, formats.sensitivity.width} == {10}
     for bits in (3, 19, 8.0):
         with pytest.raises(dp.RangeError, match=f"^bits of a word is {bits}; allowed are whole numbers from 4 to 18$"):
-            choose_formats(net, net.init(0), x, y, bits)  # type: ignore[arg-type]
+            choose_formats(net, net.init(0), x, y, bits)  # type: ignore[arg-type]  # 8.0 is what it must refuse
 
 
 def test_the_verb(tmp_path, capsys):

@@ -112,5 +112,8 @@ def test_a_long_body_is_sent_in_parts() -> None:
 
 
 def test_what_is_no_part_of_a_self_test_is_not_answered() -> None:
-    with open_device("golden", NET) as device, pytest.raises(NotImplementedError, match="ECHO is no part of"):
+    with (
+        open_device("golden", NET) as device,
+        pytest.raises(dp.RangeError, match=r"^command ECHO is no part of a self-test$"),
+    ):
         Answers(NET, device)(b"\x02\x01\x00\x00x")

@@ -31,4 +31,5 @@ def _skip(packages: tuple[str, ...], *, whole_module: bool) -> None:
     reason = f"needs {', '.join(absent)}, which is not installed: {HINT}"
     if required:
         raise ModuleNotFoundError(reason)
+    # Not silent: tests/conftest.py ends the run with a section that names what was left out.
     pytest.skip(reason, allow_module_level=whole_module)

@@ -15,7 +15,7 @@ from tests.loops.needed import needed
 needed("torch")
 
 import torch  # noqa: E402 - behind the skip
-from torch import nn  # noqa: E402
+from torch import nn  # noqa: E402 - behind the skip
 
 ACTIVATIONS = {
     "identity": lambda: [],

@@ -13,10 +13,10 @@ from tests.loops.needed import needed
 needed("jax", "optax")
 
 import jax  # noqa: E402 - behind the skip
-import jax.numpy as jnp  # noqa: E402
-import optax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402 - behind the skip
+import optax  # noqa: E402 - behind the skip
 
-from dyadprop.jax import apply, loss  # noqa: E402
+from dyadprop.jax import apply, loss  # noqa: E402 - behind the skip
 
 NET = dp.Network(3, [dp.Dense(5, "tanh"), dp.Dense(4, "leaky_relu", slope=0.25), dp.Dense(2)], input_gradient=True)
 PLAIN = dp.Network(3, [dp.Dense(2)])
@@ -120,7 +120,10 @@ def test_axes_in_front_are_kept(counted):
 def test_vmap(counted):
     params, (x, y) = single(3), data(3, 4)
     f, g = apply(counted.device), loss(counted.device)
-    one = lambda p, a, b: reference_loss(p, a[None], b[None])  # noqa: E731 - beside the others it reads best
+
+    def one(p, a, b):
+        return reference_loss(p, a[None], b[None])
+
     cases = [
         (jax.vmap(f, (None, 0)), jax.vmap(reference, (None, 0)), (params, x), ["load", "predict"]),
         (jax.vmap(jax.vmap(f, (None, 0)), (None, 0)), reference, (params, x.reshape(2, 2, 3)), ["predict"]),
@@ -166,7 +169,10 @@ def test_a_mean_loss_loses_no_bits():
     net = dp.Network(3, [dp.Dense(5, "tanh"), dp.Dense(2)])
     params, (x, y) = jax.tree.map(jnp.float32, net.init(0)), data(6, 400)
     with dp.open("golden", net) as device, dp.open("float", net) as real:
-        cost = lambda f: lambda p: 1e-3 * jnp.mean((f(p, x) - y) ** 2)  # noqa: E731
+
+        def cost(f):
+            return lambda p: 1e-3 * jnp.mean((f(p, x) - y) ** 2)
+
         found, expected = jax.grad(cost(apply(device)))(params), jax.grad(cost(apply(real)))(params)
         assert device.stats.scale > 2**15
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

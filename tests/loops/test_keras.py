@@ -15,7 +15,7 @@ needed("keras", "jax")
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras  # noqa: E402 - behind the skip
-from keras import layers  # noqa: E402
+from keras import layers  # noqa: E402 - behind the skip
 
 POSSIBLE = "possible are dense layers in a chain, each with at most one of relu, leaky_relu, tanh, sigmoid behind it"
 

@@ -11,8 +11,8 @@ from tests.loops.needed import needed
 needed("onnx", "onnxruntime")
 
 import onnx  # noqa: E402 - behind the skip
-import onnxruntime  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+import onnxruntime  # noqa: E402 - behind the skip
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - behind the skip
 
 POSSIBLE = "possible are dense layers in a chain, each with at most one of relu, leaky_relu, tanh, sigmoid behind it"
 

@@ -13,13 +13,13 @@ from tests.loops.needed import needed
 needed("sklearn")
 
 from sklearn.base import clone  # noqa: E402 - behind the skip
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris  # noqa: E402
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import PolynomialFeatures  # noqa: E402
-from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris  # noqa: E402 - behind the skip
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split  # noqa: E402 - behind the skip
+from sklearn.pipeline import make_pipeline  # noqa: E402 - behind the skip
+from sklearn.preprocessing import PolynomialFeatures  # noqa: E402 - behind the skip
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402 - behind the skip
 
-from dyadprop.sklearn import Classifier, Regressor  # noqa: E402
+from dyadprop.sklearn import Classifier, Regressor  # noqa: E402 - behind the skip
 
 
 @parametrize_with_checks([Classifier(epochs=12, random_state=0), Regressor(epochs=12, random_state=0)])
@@ -88,6 +88,8 @@ def test_the_device_computes_it():
         Classifier(device="none", epochs=1).fit(x, y)
     with pytest.raises(dp.RangeError, match=r"^update is 'both'; allowed are host and device$"):
         Classifier(update="both").fit(x, y)
+    with pytest.raises(dp.RangeError, match=r"^epochs is 0; allowed are whole numbers from 1 to 2147483647$"):
+        Classifier(epochs=0).fit(x, y)
 
 
 def test_saturation_is_told_where_asked():

@@ -16,10 +16,10 @@ from tests.loops.needed import needed
 needed("torch")
 
 import torch  # noqa: E402 - behind the skip
-from torch import nn  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+from torch import nn  # noqa: E402 - behind the skip
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402 - behind the skip
 
-from dyadprop.torch import Module  # noqa: E402
+from dyadprop.torch import Module  # noqa: E402 - behind the skip
 
 NET = dp.Network(3, [dp.Dense(5, "tanh"), dp.Dense(4, "leaky_relu", slope=0.25), dp.Dense(2)], input_gradient=True)
 SECOND = r"^a device computes first derivatives only; the gradient of a gradient \(double backward, create_graph=True\)"

@@ -145,10 +145,10 @@ class Chain:
                 else f"stands behind another activation of {self._names[-1]}"
             )
             raise self.refuse(layer, f"{why}; {POSSIBLE}")
-        changes: dict[str, float] = {}
-        if slope is not None:
-            changes["slope"] = self._power_of_two(layer, slope)
-        self._layers[-1] = Dense(self.width, kind, **changes)  # type: ignore[arg-type]
+        if slope is None:
+            self._layers[-1] = Dense(self.width, kind)
+        else:
+            self._layers[-1] = Dense(self.width, kind, slope=self._power_of_two(layer, slope))
         self._free = False
 
     def _power_of_two(self, layer: str, slope: float) -> float:
