@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dyadprop.errors import DyadpropError
+from dyadprop.optional import optional_packages
 from dyadprop.report import write_json
 from dyadprop_boards.design import fit, make_chip
 from dyadprop_boards.fpgas import RESOURCES, Family, Resource
@@ -36,8 +37,6 @@ FAMILIES: tuple[Family, ...] = ("ecp5", "ice40", "gowin")
 EXACT: tuple[Resource, ...] = ("multipliers", "block_rams")
 GOAL = 0.10  # of LUTs and flip-flops, on ECP5
 _RIDGE = 1e-3  # keeps features that always go together from taking each other's share
-_STEPS = 1000
-_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -108,33 +107,14 @@ def fit_table(designs: Iterable[Measured]) -> dict[str, dict[str, dict[str, floa
 
 
 def _least_squares(matrix: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Solve with coefficients that are not negative: no feature of a design makes it smaller.
-
-    Lawson and Hanson's method: features enter one by one, and leave where their coefficient would turn negative.
-    """
+    """Solve with coefficients that are not negative: no feature of a design makes it smaller."""
+    with optional_packages("fitting the prediction of resources", "fit"):
+        from scipy.optimize import nnls
     size = np.maximum(np.linalg.norm(matrix, axis=0), 1e-12)
-    scaled = matrix / size
-    gram = scaled.T @ scaled + _RIDGE * np.eye(len(size))
-    right = scaled.T @ wanted
-    found = np.zeros(len(size))
-    chosen = np.zeros(len(size), dtype=bool)
-    for _ in range(_STEPS):
-        gain = np.where(chosen, -np.inf, right - gram @ found)
-        if gain.max(initial=-np.inf) <= _TOLERANCE * np.abs(right).max():
-            break
-        chosen[gain.argmax()] = True
-        while True:
-            solved = np.zeros(len(size))
-            solved[chosen] = np.linalg.solve(gram[np.ix_(chosen, chosen)], right[chosen])
-            falling = chosen & (solved <= 0.0)
-            if not falling.any():
-                break
-            step = (found[falling] / (found[falling] - solved[falling])).min()
-            found += step * (solved - found)
-            chosen &= found > _TOLERANCE * found.max(initial=0.0)
-            found[~chosen] = 0.0
-        found = solved
-    return found / size
+    # A row more for each coefficient, which draws it towards zero.
+    ridge = np.sqrt(_RIDGE) * np.eye(len(size))
+    found, _ = nnls(np.vstack([matrix / size, ridge]), np.concatenate([wanted, np.zeros(len(size))]))
+    return np.asarray(found / size)
 
 
 def compare(designs: Sequence[Measured]) -> tuple[Table, list[dict[str, Any]]]:
