@@ -14,7 +14,7 @@ from dyadprop_boards.memories import link_slots
 from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.table import Board
-from dyadprop_hw.chip import Chip
+from dyadprop_hw.chip import Chip, Core
 
 _ANY = 1 << 30  # multipliers
 
@@ -89,4 +89,4 @@ def make_untested_chip(design: Design) -> Any:
 def _chip(design: Design, program: Program | None) -> Any:
     board = design.board
     document = identity(design.plan, board, gateware_revision(), clock=design.clock)
-    return Chip(design.plan, document, design.clock, board.baud, program, link_slots(board))
+    return Chip(Core(design.plan, document, design.clock, board.baud, program, link_slots(board)))

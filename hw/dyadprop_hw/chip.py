@@ -167,8 +167,7 @@ class Chip(wiring.Component):
 
     Parameters
     ----------
-    plan, identity, clock, baud, program, slots
-        As of `Core`.
+    core : Core
 
     Members
     -------
@@ -182,16 +181,8 @@ class Chip(wiring.Component):
     tx: Signal
     led: Signal
 
-    def __init__(
-        self,
-        plan: Plan,
-        identity: bytes,
-        clock: float,
-        baud: int,
-        program: Program | None = None,
-        slots: int = RECEIVE_SLOTS,
-    ) -> None:
-        self.core = Core(plan, identity, clock, baud, program, slots)
+    def __init__(self, core: Core) -> None:
+        self.core = core
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(1)})
 
     def elaborate(self, platform: object) -> Module:

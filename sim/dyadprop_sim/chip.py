@@ -80,7 +80,8 @@ class SimulatedChip(wiring.Component):
         self, plan: Plan, identity: bytes, clock: float, baud: int, program: Program | None, *, bits: bool
     ) -> None:
         self._bits = bits
-        self._chip = (Chip if bits else Core)(plan, identity, clock, baud, program)
+        core = Core(plan, identity, clock, baud, program)
+        self._chip = Chip(core) if bits else core
         super().__init__(
             {
                 "rx": In(1, init=1) if bits else In(stream.Signature(8)),

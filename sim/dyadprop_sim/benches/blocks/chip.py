@@ -27,7 +27,7 @@ CLOCK, BAUD = 48_000.0, 8_000  # a trial of 12,000 cycles
 
 def make_top() -> Variants:
     """Make a core and a chip of the same network."""
-    return Variants({"core": Core(PLAN, IDENTITY, CLOCK, BAUD), "chip": Chip(PLAN, IDENTITY, CLOCK, BAUD)})
+    return Variants({"core": Core(PLAN, IDENTITY, CLOCK, BAUD), "chip": Chip(Core(PLAN, IDENTITY, CLOCK, BAUD))})
 
 
 class CoreBench(WireBench):
