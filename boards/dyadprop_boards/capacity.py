@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dyadprop.errors import CapacityError
-from dyadprop.network import Dense, Network
+from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
 from dyadprop_boards.resources import predict
@@ -130,21 +130,10 @@ def _largest(net: Network, board: Board, clock: float) -> Network | None:
     def resized(size: int) -> Network:
         hidden = [replace(layer, outputs=max(1, layer.outputs * size // most), lanes=None) for layer in net.layers[:-1]]
         layers = [*hidden, replace(net.layers[-1], lanes=None)]
-        return _network_like(net, net.inputs if len(net.layers) > 1 else size, layers)
+        return net.with_layers(layers, inputs=None if hidden else size)
 
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _fits(resized(middle), board, clock) else (low, middle)
     return resized(low) if low else None
-
-
-def _network_like(net: Network, inputs: int, layers: Sequence[Dense]) -> Network:
-    return Network(
-        inputs,
-        layers,
-        net.cost,
-        formats=net.formats,
-        input_gradient=net.input_gradient,
-        max_batch=net.max_batch,
-    )

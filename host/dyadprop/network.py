@@ -333,6 +333,31 @@ class Network:
         except RangeError as error:
             raise RangeError(f"network file {path}: {error}") from error
 
+    def with_layers(
+        self, layers: Sequence[Dense], *, inputs: int | None = None, formats: Formats | None = None
+    ) -> "Network":
+        """Give a network with other layers, and all else as here where it is not given.
+
+        Parameters
+        ----------
+        layers : sequence of Dense
+        inputs : int, optional
+        formats : Formats, optional
+
+        Raises
+        ------
+        ShapeError, RangeError, FormatError
+            As `Network` itself.
+        """
+        return Network(
+            self.inputs if inputs is None else inputs,
+            layers,
+            self.cost,
+            formats=self.formats if formats is None else formats,
+            input_gradient=self.input_gradient,
+            max_batch=self.max_batch,
+        )
+
     def init(self, seed: int = 0) -> list[Parameters]:
         """Draw starting parameters: Glorot uniform weights (He uniform before relu and leaky_relu), zero biases.
 

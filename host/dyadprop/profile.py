@@ -230,15 +230,9 @@ def choose_formats(
         layers.append(Dense(layer.outputs, layer.activation, formats=formats, lanes=layer.lanes, slope=layer.slope))
     first = layers[0].formats
     assert first is not None
-    return Network(
-        net.inputs,
-        layers,
-        net.cost,
-        formats=Formats(
-            choose_format(found[0, "activation"], bits, least_integer_bits=1),
-            first.weight,
-            choose_format(found[0, "sensitivity"], bits) if net.input_gradient else first.sensitivity,
-        ),
-        input_gradient=net.input_gradient,
-        max_batch=net.max_batch,
+    own = Formats(
+        choose_format(found[0, "activation"], bits, least_integer_bits=1),
+        first.weight,
+        choose_format(found[0, "sensitivity"], bits) if net.input_gradient else first.sensitivity,
     )
+    return net.with_layers(layers, formats=own)

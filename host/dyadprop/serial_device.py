@@ -196,17 +196,7 @@ class SerialDevice(WordDevice):
         identity = self._connection.identity
         try:
             layers = [replace(layer, lanes=n) for layer, n in zip(self.net.layers, identity.lanes, strict=True)]
-            plan = plan_network(
-                Network(
-                    self.net.inputs,
-                    layers,
-                    self.net.cost,
-                    formats=self.net.formats,
-                    input_gradient=self.net.input_gradient,
-                    max_batch=self.net.max_batch,
-                ),
-                10**9,
-            )
+            plan = plan_network(self.net.with_layers(layers), 10**9)
         except (DyadpropError, ValueError) as error:
             _log.warning("lanes of the device on %s make no plan: %s", self._connection.address, error)
             return 0.0

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
 from dyadprop.widths import StageNumbers
-from dyadprop_hw.layouts import Fixed
+from dyadprop_hw.layouts import Fixed, delayed
 from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.requantize import Requantize
 
@@ -89,7 +89,7 @@ class Delta(wiring.Component):
         m.d.comb += [square.a.eq(self.activation), square.b.eq(self.activation)]
         start: Any = 1 << (2 * fraction)
         if numbers.activation == "sigmoid":
-            start = _later(m, self.activation, Multiplier.LATENCY, "activation") << fraction
+            start = delayed(m, self.activation, Multiplier.LATENCY, "activation") << fraction
         difference = start - square.product
         m.submodules.slope = slope = Requantize(len(difference), 2 * fraction, numbers.slope)
         m.d.comb += slope.value_in.eq(difference)
@@ -97,17 +97,9 @@ class Delta(wiring.Component):
         m.submodules.product = product = Multiplier(numbers.slope.width, numbers.sensitivity.width)
         m.d.comb += [
             product.a.eq(slope.value_out),
-            product.b.eq(_later(m, self.sensitivity, Multiplier.LATENCY + Requantize.LATENCY, "sensitivity")),
+            product.b.eq(delayed(m, self.sensitivity, Multiplier.LATENCY + Requantize.LATENCY, "sensitivity")),
         ]
         m.submodules.requantize = requantize = Requantize(
             len(product.product), numbers.slope.fraction_bits + numbers.sensitivity.fraction_bits, numbers.sensitivity
         )
         m.d.comb += [requantize.value_in.eq(product.product), self.delta.eq(requantize.value_out)]
-
-
-def _later(m: Module, value: Any, cycles: int, name: str) -> Any:
-    for cycle in range(1, cycles + 1):
-        later = Signal.like(value, reset_less=True, name=f"{name}_q{cycle}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value

@@ -165,6 +165,15 @@ def register_wave(m: Module, source: Any, sink: Any) -> None:
     m.d.comb += [sink.eq(data_q1), sink.valid.eq(valid_q1)]
 
 
+def delayed(m: Module, value: Any, cycles: int, name: str) -> Any:
+    """Give a value so many cycles later; its registers have no reset, and ``name``, ``_q`` and a number as names."""
+    for cycle in range(1, cycles + 1):
+        later = Signal.like(value, reset_less=True, name=f"{name}_q{cycle}")
+        m.d.sync += later.eq(value)
+        value = later
+    return value
+
+
 # What a stage is doing; for messages and benches. ``stored``: samples in its memory; ``waiting``: those whose forward
 # pass has not started.
 StageStatus = data.StructLayout({"forward": 1, "backward": 1, "stored": 16, "waiting": 16})

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
 from dyadprop.widths import StageNumbers
-from dyadprop_hw.layouts import Fixed
+from dyadprop_hw.layouts import Fixed, delayed
 
 _FINE_BITS = 3
 
@@ -127,11 +127,7 @@ class WeightStep(wiring.Component):
         limited = Mux(far_q2, Cat((~negative_q2).replicate(step_bits - 1), negative_q2).as_signed(), floor_q2)
         m.d.sync += [step_q3.eq(limited), up_q3.eq(up), low_q3.eq(low_q2)]
 
-        weight: Any = self.weight
-        for cycle in range(3):
-            weight_next = Signal(Fixed(q), name=f"weight_q{cycle + 1}", reset_less=True)
-            m.d.sync += weight_next.eq(weight)
-            weight = weight_next
+        weight = delayed(m, self.weight, 3, "weight")
         difference_q4 = Signal(signed(q.width + 3), reset_less=True)
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
