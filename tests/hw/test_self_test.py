@@ -44,6 +44,7 @@ NETWORKS = {
         max_batch=8,
     ),
 }
+NETWORKS["single"] = Network(2, [Dense(3, "relu"), Dense(2)], formats=SMALL, max_batch=1)
 FAULTY = Network(2, [Dense(3, "tanh", lanes=2), Dense(2)], formats=SMALL, input_gradient=True)
 WAIT = 200_000  # cycles: more than any of these tests takes
 
