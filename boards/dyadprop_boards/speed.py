@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from dyadprop.baud import BITS_A_BYTE
 from dyadprop.plan import Plan
 from dyadprop.protocol import CHECK_BYTES, HEADER, MAX_PAYLOAD, MESSAGE_HEADER, WireSizes
 
-BITS_A_BYTE = 10
-"""Of a serial line, with start and stop bit."""
 PACKET_BYTES = HEADER.size + CHECK_BYTES + 2
 """Around a packet's payload: header, check sum, COBS and the zero byte."""
 

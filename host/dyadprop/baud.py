@@ -3,6 +3,9 @@
 from dyadprop.errors import RangeError
 from dyadprop.protocol import MAX_PERIOD, MIN_PERIOD, PERIOD_FRACTION_BITS
 
+BITS_A_BYTE = 10
+"""Of a serial line (8N1): start, eight, stop."""
+
 
 def bit_period(clock: float, baud: float) -> int:
     """Give the bit period of a rate, in sixteenths of a clock cycle.

@@ -7,7 +7,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from dyadprop.baud import bit_period
+from dyadprop.baud import BITS_A_BYTE, bit_period
 from dyadprop.plan import Plan
 from dyadprop.protocol import MAX_PERIOD
 from dyadprop.self_test import self_test_program
@@ -18,7 +18,7 @@ from dyadprop_hw.chip import Chip, Core
 from dyadprop_hw.layouts import StageStatus
 from dyadprop_hw.streams import connect_stream
 from dyadprop_sim.library import BuildOptions, build_library, source_hash
-from dyadprop_sim.wire import BITS_A_BYTE, PINS, STREAMS, Line, WireSimulation
+from dyadprop_sim.wire import PINS, STREAMS, Line, WireSimulation
 
 SETTLE_CYCLES = 500
 CYCLES_A_WORD = 4  # of a stage's weights or gradients, which are read, written, cleared or added up without a byte

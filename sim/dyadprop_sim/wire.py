@@ -6,6 +6,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
+from dyadprop.baud import BITS_A_BYTE
 from dyadprop.protocol import TRIAL_SECONDS
 from dyadprop_sim.library import Ports
 from dyadprop_sim.simulation import Simulation
@@ -16,7 +17,6 @@ STREAMS = Ports(inputs=("rx",), outputs=("tx",), wire=True)
 PINS = Ports(inputs=(), outputs=(), wire=True, pins=("rx", "tx"))
 """A chip with its UART: a level a cycle."""
 
-BITS_A_BYTE = 10  # 8N1: start, eight, stop
 FRACTION = 1 << 16  # of a clock cycle, in which wire.cpp counts
 PAUSE = 64  # cycles without a byte after which those that came are handed over
 CHUNK = 1000  # cycles in one go: a host that sends more meanwhile is heard so late at most

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dyadprop.baud import BITS_A_BYTE
 from dyadprop.comparison import Comparison, compare_results
 from dyadprop.device import open_device
 from dyadprop.network import Dense, Network
@@ -18,7 +19,6 @@ from dyadprop.report import Report
 from dyadprop.results import Result
 from dyadprop_boards.table import find_board
 from dyadprop_sim.chip_device import DEFAULT_BOARD, ChipDevice
-from dyadprop_sim.wire import BITS_A_BYTE
 
 NET = Network(64, [Dense(32, "tanh"), Dense(10)])
 LINE_NET = Network(64, [Dense(8, "tanh"), Dense(10)])  # the same samples on the line, and sooner simulated
