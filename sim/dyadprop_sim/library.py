@@ -1,5 +1,6 @@
 """Build a design into a shared library with Verilator, once, and keep it."""
 
+import contextlib
 import gc
 import hashlib
 import importlib.metadata
@@ -148,15 +149,11 @@ def build_library(what: str, key: str, make_top: Any, ports: Ports, options: Bui
         progress("compiling")
         (work / "library.cpp").write_text(_library_source(work / "obj", ports))
         include = root / "include"
-        objects = []
-        for source in (work / "library.cpp", _runtime(root, compiler, version)):
-            if source.suffix == ".o":
-                objects.append(str(source))
-                continue
-            target = source.with_suffix(".o")
-            run_tool(work, [*_compile(compiler[0], include), options.optimize, "-o", str(target), str(source)])
-            objects.append(str(target))
-        run_tool(work, [compiler[0], "-shared", "-o", "library.so", *objects, "-lpthread"])
+        prelude = _prelude(root, compiler, version, options.optimize)
+        compile_ = [*_compile(compiler[0], include), options.optimize, "-include", str(prelude)]
+        run_tool(work, [*compile_, "-o", "library.o", "library.cpp"])
+        runtime = str(_runtime(root, compiler, version))
+        run_tool(work, [compiler[0], "-shared", "-o", "library.so", "library.o", runtime, "-lpthread"])
         return work / "library.so"
 
     return kept_build(what, f"{digest}.so", build)
@@ -276,17 +273,32 @@ def _compile(compiler: str, include: Path) -> list[str]:
 
 def _runtime(root: Path, compiler: tuple[str, str], version: str) -> Path:
     """Return Verilator's own runtime as an object file, compiled once for all designs."""
-    digest = hashlib.sha256(f"{version}\n{compiler[1]}".encode()).hexdigest()[:24]
-    target = cache_folder() / f"runtime-{digest}.o"
-    if not target.exists():
-        work = Path(tempfile.mkdtemp(prefix="build-runtime-", dir=cache_folder()))
-        include = root / "include"
-        lines = "\n".join(f'#include "{include / name}"' for name in ("verilated.cpp", "verilated_threads.cpp"))
-        (work / "runtime.cpp").write_text(lines)
-        run_tool(work, [*_compile(compiler[0], include), "-O2", "-o", "runtime.o", "runtime.cpp"])
-        (work / "runtime.o").replace(target)
-        shutil.rmtree(work)
-    return target
+    include = root / "include"
+    lines = "\n".join(f'#include "{include / name}"' for name in ("verilated.cpp", "verilated_threads.cpp"))
+    return _compiled_once("runtime.cpp", lines, "runtime.o", (root, compiler, version, "-O2"))
+
+
+def _prelude(root: Path, compiler: tuple[str, str], version: str, optimize: str) -> Path:
+    """Return the headers of all designs, which a compiler reads in no time: compiled once, beside them."""
+    lines = "\n".join(f"#include <{name}>" for name in ("cstdint", "deque", "vector", "verilated.h"))
+    compiled = _compiled_once("prelude.h", lines, "prelude.h.gch", (root, compiler, version, optimize))
+    return compiled.with_suffix("")
+
+
+def _compiled_once(name: str, text: str, result: str, tools: tuple[Path, tuple[str, str], str, str]) -> Path:
+    """Return what a compiler makes of a text, from the cache if it has been made; the source lies beside it."""
+    root, compiler, version, optimize = tools
+    digest = hashlib.sha256(f"{text}\n{version}\n{compiler[1]}\n{optimize}".encode()).hexdigest()[:24]
+    folder = cache_folder() / f"compiled-{digest}"
+    if not (folder / result).exists():
+        work = Path(tempfile.mkdtemp(prefix="build-", dir=cache_folder()))
+        (work / name).write_text(text)
+        language = ["-x", "c++-header"] if name.endswith(".h") else []
+        run_tool(work, [*_compile(compiler[0], root / "include"), optimize, *language, "-o", result, name])
+        with contextlib.suppress(OSError):  # another process was faster
+            work.replace(folder)
+        shutil.rmtree(work, ignore_errors=True)
+    return folder / result
 
 
 def _verilator() -> tuple[Path, str]:

@@ -41,13 +41,13 @@ endmodule
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an empty cache, which has Verilator's runtime in it if this machine has compiled it before."""
-    known = list(cache_folder().glob("runtime-*.o"))
+    """Give an empty cache, which has Verilator's runtime and headers in it if this machine has compiled them before."""
+    known = list(cache_folder().glob("compiled-*"))
     monkeypatch.setenv("DYADPROP_CACHE", str(tmp_path / "cache"))
     assert cache_folder() == tmp_path / "cache"
     cache_folder().mkdir()
     for path in known:
-        shutil.copy(path, cache_folder())
+        shutil.copytree(path, cache_folder() / path.name)
     return cache_folder()
 
 
@@ -185,8 +185,8 @@ def test_a_library_is_built_once(elsewhere: Path, monkeypatch: pytest.MonkeyPatc
     assert build_library("called otherwise", "key", make_top, PORTS, QUICK) == first
     assert len(made) == 1
     assert first.parent == elsewhere
-    # Only libraries and the runtime stay.
-    assert {path.suffix for path in elsewhere.iterdir()} == {".so", ".o"}
+    # Only libraries stay, and what is compiled once for all of them.
+    assert {path.suffix or path.name.partition("-")[0] for path in elsewhere.iterdir()} == {".so", "compiled"}
     # Another key, other options or other sources are another library.
     assert build_library("one place", "another key", make_top, PORTS, QUICK) != first
     assert build_library("one place", "key", make_top, PORTS, BuildOptions(optimize="-O1")) != first
