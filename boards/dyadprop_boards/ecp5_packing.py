@@ -8,6 +8,7 @@ from typing import Any
 
 _RANKS = ("A", "B")
 _WIDTH = {"A": 18, "B": 18, "P": 36}
+_ALWAYS = ["1"]  # the enable of a register without one
 
 
 @dataclass
@@ -49,22 +50,25 @@ class _Netlist:
             if _is_plain(cell):
                 self.register_of[cell["connections"]["Q"][0]] = name
 
-    def register_behind(self, bit: Any, clock: Any) -> str | None:
-        """Name the plain register that alone takes a wire."""
+    def register_behind(self, bit: Any, clock: Any, enable: Any = _ALWAYS) -> str | None:
+        """Name the register that alone takes a wire, with this enable (None: any)."""
         if len(self.sinks[bit]) != 1:
             return None
         (name,) = self.sinks[bit]
         cell = self.cells.get(name)
-        if cell is None or not _is_plain(cell) or cell["connections"]["DI"] != [bit] or not _clocked(cell, clock):
+        if cell is None or cell["type"] != "TRELLIS_FF" or cell["connections"]["DI"] != [bit]:
+            return None
+        if not _clocked(cell, clock) or _enable(cell) is None or (enable is not None and _enable(cell) != enable):
             return None
         return name
 
     def drop(self, name: str) -> None:
         """Remove a register."""
         cell = self.cells.pop(name)
-        for bit in (*cell["connections"]["DI"], *cell["connections"]["CLK"]):
-            self.sinks[bit].discard(name)
-        self.register_of.pop(cell["connections"]["Q"][0])
+        for port in ("DI", "CLK", "CE"):
+            for bit in cell["connections"].get(port, ()):
+                self.sinks[bit].discard(name)
+        self.register_of.pop(cell["connections"]["Q"][0], None)
 
 
 def pack_registers(design: dict[str, Any]) -> Packed:
@@ -81,23 +85,23 @@ def pack_registers(design: dict[str, Any]) -> Packed:
 
     Notes
     -----
-    A register is moved only if it has neither enable nor reset, and if only the block sees the wire between them.
-    So each cycle every other wire of the design carries the same value as before; the first value after power-on of a
-    register that moves is not defined, which the gateware's data registers are anyway.
+    A register is moved only if it has no reset, and if only the block sees the wire between them; one with an enable
+    only behind a memory. So each cycle every other wire of the design carries the same value as before; the first value
+    after power-on of a register that moves is not defined, which the gateware's data registers are anyway.
     """
     tops = [module for module in design["modules"].values() if int(module.get("attributes", {}).get("top", "0"), 2)]
     packed = Packed()
     if not tops:
         return packed
     netlist = _Netlist(tops[0])
-    before = sum(_is_plain(cell) for cell in netlist.cells.values())
-    for cell in list(netlist.cells.values()):
+    before = len(netlist.cells)
+    for name, cell in list(netlist.cells.items()):
         if cell["type"] == "DP16KD":
-            packed.memories += _pack_memory(netlist, cell)
+            packed.memories += _pack_memory(netlist, name, cell)
     for name, cell in list(netlist.cells.items()):
         if cell["type"] == "MULT18X18D":
             _pack_multiplier(netlist, name, cell, packed)
-    packed.registers = before - sum(_is_plain(cell) for cell in netlist.cells.values())
+    packed.registers = before - len(netlist.cells)
     return packed
 
 
@@ -109,16 +113,18 @@ def pack_netlist(path: Path) -> Packed:
     return packed
 
 
-def _pack_memory(netlist: _Netlist, cell: dict[str, Any]) -> int:
+def _pack_memory(netlist: _Netlist, name: str, cell: dict[str, Any]) -> int:
     connections, parameters = cell["connections"], cell["parameters"]
     wide = int(parameters["DATA_WIDTH_B"], 2) == 36  # then both halves are the one read port
     moved = 0
     for sides in (("A", "B"),) if wide else (("A",), ("B",)):
         outputs = [f"DO{side}{bit}" for side in sides for bit in range(18)]
-        if _pack_outputs(netlist, cell, outputs, connections[f"CLK{sides[-1]}"]):
+        enable = _pack_outputs(netlist, cell, outputs, connections[f"CLK{sides[-1]}"], enable=None)
+        if enable:
             for side in sides:
                 parameters[f"REGMODE_{side}"] = "OUTREG"
-                connections[f"OCE{side}"] = ["1"]
+                connections[f"OCE{side}"] = enable
+                netlist.sinks[enable[0]].add(name)
             moved += 1
     return moved
 
@@ -172,19 +178,24 @@ def _pack_multiplier(netlist: _Netlist, name: str, cell: dict[str, Any], packed:
         cell["port_directions"] |= {"CLK0": "input", "CE0": "input", "RST0": "input"}
 
 
-def _pack_outputs(netlist: _Netlist, cell: dict[str, Any], ports: list[str], clock: list[Any]) -> bool:
-    """Move the registers behind all outputs of a block into it, or none."""
+def _pack_outputs(
+    netlist: _Netlist, cell: dict[str, Any], ports: list[str], clock: list[Any], enable: Any = _ALWAYS
+) -> Any:
+    """Move the registers behind all outputs of a block into it, or none: give their enable, or nothing."""
     connections = cell["connections"]
     used = [port for port in ports for bit in connections.get(port, []) if isinstance(bit, int) and netlist.sinks[bit]]
-    registers = [netlist.register_behind(connections[port][0], clock) for port in used]
+    registers = [netlist.register_behind(connections[port][0], clock, enable) for port in used]
     if not used or None in registers:
-        return False
+        return None
+    (enable, *others) = {tuple(_enable(netlist.cells[register])) for register in registers if register is not None}
+    if others:
+        return None
     for port, register in zip(used, registers, strict=True):
         assert register is not None
         wire = netlist.cells[register]["connections"]["Q"][0]
         netlist.drop(register)
         connections[port] = [wire]
-    return True
+    return list(enable)
 
 
 def _use_rank(parameters: dict[str, Any], rank: str) -> None:
@@ -193,16 +204,20 @@ def _use_rank(parameters: dict[str, Any], rank: str) -> None:
 
 def _is_plain(cell: dict[str, Any]) -> bool:
     """Whether a cell is a register without enable and reset, on a rising edge."""
-    if cell["type"] != "TRELLIS_FF":
-        return False
+    return cell["type"] == "TRELLIS_FF" and _enable(cell) == _ALWAYS
+
+
+def _enable(cell: dict[str, Any]) -> Any:
+    """Give the enable of a register without reset on a rising edge; nothing for another."""
     parameters, connections = cell["parameters"], cell["connections"]
-    return (
-        parameters["CEMUX"].strip() == "1"
-        and parameters["CLKMUX"] == "CLK"
-        and connections.get("LSR", ["0"]) == ["0"]
-        and isinstance(connections["Q"][0], int)
-        and isinstance(connections["DI"][0], int)
-    )
+    if (
+        parameters["CLKMUX"] != "CLK"
+        or connections.get("LSR", ["0"]) != ["0"]
+        or not isinstance(connections["Q"][0], int)
+        or not isinstance(connections["DI"][0], int)
+    ):
+        return None
+    return {"1": _ALWAYS, "CE": connections.get("CE")}.get(parameters["CEMUX"].strip())
 
 
 def _clocked(cell: dict[str, Any], clock: Any) -> bool:

@@ -16,7 +16,6 @@ from dyadprop_hw.softmax import Divider
 
 _FLAGS = 2  # of an activation: learn, update
 _CONTROL_HEAD = 1 + STAGE_BITS + OPERATION_BITS  # of a word on the control chain: kind, stage, operation
-_ANSWERS = 4  # places of the read-outs' queue beyond those that a read-out needs on its way
 
 
 def _unused_data_bits(plan: Plan) -> int:
@@ -40,8 +39,8 @@ def edge_memories(plan: Plan, stage: StagePlan) -> list[Memory]:
     data_bits, unused = control_data_bits(plan), _unused_data_bits(plan)
     memories = [
         Memory("memory", n.input.width, stage.samples * n.inputs, reads=2, proved=True),
-        Memory("activations", n.output.width + _FLAGS, stage.output_vectors * n.outputs, proved=True),
-        Memory("control.answers", data_bits, stage.read_latency + _ANSWERS, proved=True, unused_high=unused),
+        Memory("activations", n.output.width + _FLAGS, stage.output_words, proved=True),
+        Memory("control.answers", data_bits, stage.answer_words, proved=True, unused_high=unused),
         Memory("port.queue", _CONTROL_HEAD + data_bits, 2, proved=True, unused_high=unused),
     ]
     if n.activation in TABLE_ACTIVATIONS:
@@ -52,7 +51,7 @@ def edge_memories(plan: Plan, stage: StagePlan) -> list[Memory]:
             Memory(
                 "sensitivities",
                 n.input_sensitivity.width + n.input.width,
-                stage.sensitivity_vectors * n.inputs,
+                stage.sensitivity_words,
                 unused_high=0 if below is not None and _needs_activation(below) else n.input.width,
                 proved=True,
             )

@@ -73,7 +73,7 @@ class StagePlan:
             + self.lanes
             - 1
             + timing.activation(self.numbers.activation)
-            + timing.QUEUE
+            + timing.queue(self.output_words)
         )
 
     @property
@@ -99,7 +99,7 @@ class StagePlan:
             - 1
             + 1
             + timing.REQUANTIZE
-            + timing.QUEUE
+            + timing.queue(self.sensitivity_words)
         )
 
     @property
@@ -115,7 +115,7 @@ class StagePlan:
     @property
     def banks(self) -> int:
         """Vectors of deltas that a lane has room for: a vector holds one from its first word to its pass's end."""
-        held = self.groups * self.lanes + timing.delta(self.numbers) + 1 + self.backward_cycles
+        held = self.groups * self.lanes + timing.delta(self.numbers) + timing.ISSUE - 1 + self.backward_cycles
         return -(-held // self.tick)
 
     @property
@@ -132,6 +132,21 @@ class StagePlan:
     def read_latency(self) -> int:
         """Cycles from a read-out's start to its answer."""
         return 1 + self.lanes - 1 + timing.PARTIAL
+
+    @property
+    def answer_words(self) -> int:
+        """Read-outs under way at once: what keeps the way and its queue full."""
+        return self.read_latency + 4
+
+    @property
+    def output_words(self) -> int:
+        """Words that the queue of activations has room for."""
+        return self.output_vectors * self.numbers.outputs
+
+    @property
+    def sensitivity_words(self) -> int:
+        """Words that the queue of sensitivities has room for."""
+        return self.sensitivity_vectors * self.numbers.inputs
 
     @property
     def multipliers(self) -> int:
@@ -153,8 +168,8 @@ class StagePlan:
             "gradients": self.lanes * self.words * n.gradient_bits,
             "deltas": self.lanes * self.banks * self.groups * n.sensitivity.width,
             "samples": self.samples * n.inputs * n.input.width,
-            "outputs": self.output_vectors * n.outputs * (n.output.width + 2),
-            "sensitivities": self.sensitivity_vectors * n.inputs * token if n.has_sensitivity else 0,
+            "outputs": self.output_words * (n.output.width + 2),
+            "sensitivities": self.sensitivity_words * token if n.has_sensitivity else 0,
         }
 
     @property
@@ -185,10 +200,10 @@ class Plan:
     @property
     def head_latency(self) -> int:
         """Cycles from the last output accepted by the cost head to the last seed offered."""
-        seed = timing.QUEUE + 2 + timing.REQUANTIZE + timing.QUEUE
+        seed = timing.queue(self.net.outputs) + 2 + timing.REQUANTIZE + timing.QUEUE
         if self.net.cost != "softmax_cross_entropy":
             return seed
-        return seed + 2 * self.net.outputs + timing.SOFTMAX_SUM + timing.DIVIDE + timing.QUEUE
+        return seed + 2 * self.net.outputs + timing.SOFTMAX_SUM + timing.DIVIDE + timing.queue(self.net.outputs)
 
     @property
     def head_interval(self) -> int:
@@ -312,7 +327,13 @@ def _size(plan: Plan) -> Plan:
     """Size memories and queues: a stage holds as many samples as fit into the round trip (docs/hardware.md)."""
     interval = plan.interval
     stages: list[StagePlan] = []
-    for position, stage in reversed(list(enumerate(plan.stages))):
+    deep = 1  # a queue may turn out to be deep, and that to be a cycle more
+    for position, shared in reversed(list(enumerate(plan.stages))):
+        stage = replace(
+            shared,
+            output_vectors=-(-(shared.forward_latency + deep) // interval),
+            sensitivity_vectors=-(-(shared.backward_tail + deep + 1) // interval),
+        )
         before = plan.stages[position - 1] if position else None
         fill = before.output_span if before else plan.net.inputs - 1
         forward = fill + stage.first_output
@@ -324,14 +345,7 @@ def _size(plan: Plan) -> Plan:
         else:
             backward += stage.output_span + plan.head_latency
             beyond = 0
-        stages.append(
-            replace(
-                stage,
-                samples=beyond + -(-(forward + backward) // interval),
-                output_vectors=-(-stage.forward_latency // interval),
-                sensitivity_vectors=-(-(stage.backward_tail + 1) // interval),
-            )
-        )
+        stages.append(replace(stage, samples=beyond + -(-(forward + backward) // interval)))
     return Plan(plan.net, tuple(reversed(stages)))
 
 

@@ -6,10 +6,11 @@ Each is a property of one block in ``dyadprop_hw`` (same name there); tests meas
 from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop.widths import StageNumbers
 
-QUEUE = 2  # accepted word -> valid word
+QUEUE = 2  # accepted word -> valid word, of a queue of at most SHALLOW words
+SHALLOW = 16  # words: what lies in LUTs or registers; deeper queues have one more register, behind a block RAM
 REQUANTIZE = 2
-TABLE_LOOKUP = 3
-ISSUE = 2  # column shown to the sample memory -> wave at lane 0
+TABLE_LOOKUP = 4
+ISSUE = 3  # column shown to the sample memory -> wave at lane 0
 MULTIPLIER = 3  # operands -> product
 RESULT = 5 + MULTIPLIER  # a row's last column at a lane -> its result leaves that lane
 PARTIAL = 3 + MULTIPLIER  # backward wave at a lane -> its partial sum leaves that lane
@@ -21,6 +22,11 @@ UPDATE = WRITTEN + WEIGHT_STEP  # the same -> a read sees the new weight
 SATURATED = UPDATE  # the same -> its count of limited weights leaves that lane
 DIVIDE = 17  # softmax: numerator -> probability
 SOFTMAX_SUM = 2 + TABLE_LOOKUP + 1  # the last logit shown to the memory -> exponentials summed, dividing starts
+
+
+def queue(depth: int) -> int:
+    """Cycles from a word that a queue accepts to its being offered."""
+    return QUEUE if depth <= SHALLOW else QUEUE + 1
 
 
 def activation(name: str) -> int:

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from dyadprop import timing
 from dyadprop.tables import TABLE_ACTIVATIONS, Table, phi_table
 from dyadprop.widths import StageNumbers
-from dyadprop_hw.layouts import Fixed
+from dyadprop_hw.layouts import Fixed, delayed
 from dyadprop_hw.requantize import Requantize, round_half_even
 
 
@@ -59,21 +59,20 @@ class TableLookup(wiring.Component):
         entries = [v | s << table.value_bits for v, s in zip(table.value, table.step, strict=True)]
         m.submodules.rom = rom = Memory(shape=word.as_shape(), depth=len(entries), init=entries)
         read = rom.read_port()
-        gap_q1 = Signal(table.gap_bits, reset_less=True)
+        gap_q2 = delayed(m, self.argument[: table.gap_bits], 2, "gap")
+        entry_q2 = Signal(word, reset_less=True)  # alone behind the ROM, so that a build can move it into the block
         m.d.comb += read.addr.eq(self.argument[table.gap_bits :])
-        m.d.sync += gap_q1.eq(self.argument[: table.gap_bits])
-        entry = data.View(word, read.data)
+        m.d.sync += entry_q2.eq(read.data)
 
-        way_q2 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
-        entry_q2 = Signal(unsigned(table.value_bits), reset_less=True)
-        way = shift_and_add(entry.step, gap_q1)
-        m.d.sync += [way_q2.eq(way), entry_q2.eq(entry.value)]
-
+        way_q3 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
         value_q3 = Signal(unsigned(table.value_bits), reset_less=True)
-        rounded = round_half_even(way_q2, table.gap_bits) if table.gap_bits else 0
+        m.d.sync += [way_q3.eq(shift_and_add(entry_q2.step, gap_q2)), value_q3.eq(entry_q2.value)]
+
+        value_q4 = Signal(unsigned(table.value_bits), reset_less=True)
+        rounded = round_half_even(way_q3, table.gap_bits) if table.gap_bits else 0
         # Between two entries: the sum never leaves value_bits.
-        m.d.sync += value_q3.eq(entry_q2 - rounded if self.falling else entry_q2 + rounded)
-        m.d.comb += self.value.eq(value_q3)
+        m.d.sync += value_q4.eq(value_q3 - rounded if self.falling else value_q3 + rounded)
+        m.d.comb += self.value.eq(value_q4)
         return m
 
 
@@ -93,7 +92,7 @@ class Activation(wiring.Component):
     Attributes
     ----------
     latency : int
-        2 for identity, relu and leaky_relu; 6 for tanh and sigmoid. Free running, interval 1.
+        2 for identity, relu and leaky_relu; 7 for tanh and sigmoid. Free running, interval 1.
     """
 
     accumulator: Signal
@@ -158,15 +157,11 @@ class Activation(wiring.Component):
         ]
         m.d.comb += lookup.argument.eq(magnitude_q2)
 
-        negative = negative_q2
-        for cycle in range(TableLookup.LATENCY):
-            negative_next = Signal(reset_less=True, name=f"negative_q{cycle + 3}")
-            m.d.sync += negative_next.eq(negative)
-            negative = negative_next
-        value_q6 = Signal(Fixed(numbers.output), reset_less=True)
+        negative = delayed(m, negative_q2, TableLookup.LATENCY, "negative_q2")
+        value_q7 = Signal(Fixed(numbers.output), reset_less=True)
         mirror = 0 if numbers.activation == "tanh" else 1 << fraction
-        m.d.sync += value_q6.eq(Mux(negative, mirror - lookup.value, lookup.value))
-        m.d.comb += self.activation.eq(value_q6)
+        m.d.sync += value_q7.eq(Mux(negative, mirror - lookup.value, lookup.value))
+        m.d.comb += self.activation.eq(value_q7)
 
 
 def shift_and_add(value: Any, factor: Any) -> Any:

@@ -95,7 +95,10 @@ class BackwardPass(wiring.Component):
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
 
-        show, show_q1 = (Signal(self.shape.backward, name=name) for name in ("show", "show_q1"))
+        # One cycle later the memory answers; a register stands alone behind it, so that a build can move it into the
+        # block.
+        show, show_q1, show_q2 = (Signal(self.shape.backward, name=name) for name in ("show", "show_q1", "show_q2"))
+        activation_q2 = Signal.like(self.activation, reset_less=True)
         m.d.comb += [
             show.valid.eq(self.busy & (column < columns)),
             show.operation.eq(BackwardOperation.LEARN),
@@ -108,8 +111,10 @@ class BackwardPass(wiring.Component):
             show.delta.eq(bank + group),
         ]
         register_wave(m, show, show_q1)
+        register_wave(m, show_q1, show_q2)
+        m.d.sync += activation_q2.eq(self.activation)
         out = Signal(self.shape.backward)
-        m.d.comb += [out.eq(show_q1), out.operand.eq(Mux(show_q1.bias, numbers.one, self.activation))]
+        m.d.comb += [out.eq(show_q2), out.operand.eq(Mux(show_q2.bias, numbers.one, activation_q2))]
         with m.If(self.read.valid):
             m.d.comb += out.eq(self.read)
         register_wave(m, out, self.wave)

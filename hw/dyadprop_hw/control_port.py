@@ -35,7 +35,7 @@ class ControlPort(wiring.Component):
 
     Notes
     -----
-    ``Queue.LATENCY`` cycles a place, one word a cycle.
+    ``timing.QUEUE`` cycles a place, one word a cycle.
     """
 
     control_in: Any
@@ -193,10 +193,9 @@ class StageControl(wiring.Component):
     rate: data.View
     partial: Signal
 
-    def __init__(self, shape: LaneShape, data_bits: int, read_latency: int) -> None:
+    def __init__(self, shape: LaneShape, data_bits: int) -> None:
         self.shape = shape
         self.data_bits = data_bits
-        self.read_latency = read_latency
         token = control_token(data_bits)
         super().__init__(
             {
@@ -222,7 +221,7 @@ class StageControl(wiring.Component):
         rate = Signal(shape.rate)
         m.submodules.counter = counter = WordCounter(shape)
         # Answers on their way and waiting: the queue has room for each read-out before it starts.
-        credits = self.read_latency + 4
+        credits = shape.plan.answer_words
         m.submodules.answers = answers = Queue(self.reply.payload.shape(), credits)
         m.submodules.counts = counts = CounterReply(STAGE_COUNTERS, self.reply.payload.shape())
         under_way = Signal(range(credits + 1))

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
 from dyadprop_hw.lane import LaneShape
-from dyadprop_hw.layouts import Fixed, register_wave
+from dyadprop_hw.layouts import Fixed, delayed, register_wave
 
 
 class ForwardPass(wiring.Component):
@@ -81,7 +81,6 @@ class ForwardPass(wiring.Component):
         column = Signal(range(pitch))
         group = Signal(range(groups))
         address = Signal.like(self.wave.address)
-        flags_q1 = Signal(2, reset_less=True)
         bias = column == columns - 1
         m.d.comb += [
             self.row_end.eq(self.busy & (column == pitch - 1)),
@@ -100,24 +99,24 @@ class ForwardPass(wiring.Component):
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
 
-        # One cycle later the memory answers; the bias column's activation is 1.0.
-        show, show_q1 = (Signal(self.shape.forward, name=name) for name in ("show", "show_q1"))
-        bias_q1 = Signal()
+        # One cycle later the memory answers; a register stands alone behind it, so that a build can move it into the
+        # block. The bias column's activation is 1.0.
+        show, show_q1, show_q2 = (Signal(self.shape.forward, name=name) for name in ("show", "show_q1", "show_q2"))
+        activation_q2 = Signal.like(self.activation, reset_less=True)
+        bias_q2 = delayed(m, bias, timing.ISSUE - 1, "bias")
         m.d.comb += [
             show.valid.eq(self.busy & (column < columns)),
             show.first.eq(column == 0),
             show.last.eq(bias),
+            show.learn.eq(self.learn),
+            show.update.eq(self.update),
             show.address.eq(address),
         ]
         register_wave(m, show, show_q1)
-        m.d.sync += [bias_q1.eq(bias), flags_q1.eq(Cat(self.learn, self.update))]
+        register_wave(m, show_q1, show_q2)
+        m.d.sync += activation_q2.eq(self.activation)
         out = Signal(self.shape.forward)
-        m.d.comb += [
-            out.eq(show_q1),
-            out.learn.eq(flags_q1[0]),
-            out.update.eq(flags_q1[1]),
-            out.operand.eq(Mux(bias_q1, numbers.one, self.activation)),
-        ]
+        m.d.comb += [out.eq(show_q2), out.operand.eq(Mux(bias_q2, numbers.one, activation_q2))]
         with m.If(self.write.valid):
             m.d.comb += out.eq(self.write)
         register_wave(m, out, self.wave)

@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from dyadprop import timing
 from dyadprop.operations import COUNTER_BITS
 from dyadprop.plan import StagePlan
 from dyadprop_hw.activation import Activation
@@ -94,7 +95,7 @@ class Stage(wiring.Component):
         numbers, plan = self.numbers, self.plan
         shape = LaneShape(plan)
         m.submodules.port = port = ControlPort(numbers.index, self.data_bits)
-        m.submodules.control = control = StageControl(shape, self.data_bits, plan.read_latency)
+        m.submodules.control = control = StageControl(shape, self.data_bits)
         m.submodules.memory = memory = SampleMemory(numbers, plan.samples)
         m.submodules.forward = forward = ForwardPass(shape)
         m.submodules.backward = backward = BackwardPass(shape)
@@ -135,6 +136,9 @@ class Stage(wiring.Component):
         activation_saturated = self._forward_exit(m, last, forward, backward, memory)
         sensitivity_saturated, room = self._backward_exit(m, last, control, backward)
 
+        # A bank is free again when lane 0 has read its last delta.
+        ended = Signal()
+        m.d.sync += ended.eq(backward.end)
         m.d.comb += [
             forward.write.eq(control.write),
             forward.learn.eq(memory.forward_learn),
@@ -153,21 +157,26 @@ class Stage(wiring.Component):
             memory.backward_next.eq(backward.next_column),
             memory.backward_end.eq(backward.end),
             loader.start.eq(backward.start),
-            loader.end.eq(backward.end),
+            loader.end.eq(ended),
             control.learnt.eq(backward.end),
         ]
 
-        # Parameters move only while no sample is in flight, and gradients only after the last one is written.
+        # Parameters move only while no sample is in flight, and gradients only after the last is written. A command's
+        # wave is at lane 0 a cycle later, a sample's ISSUE cycles: a command waits for one that has just been dropped.
         # Behind a step the last lane's count of limited weights has arrived as well.
-        drained = Lane.UPDATE_LATENCY + plan.lanes
+        ahead = timing.ISSUE - 2
+        drained = ahead + Lane.UPDATE_LATENCY + plan.lanes
         draining = Signal(range(drained + 1))
         with m.If(backward.busy):
-            m.d.sync += draining.eq(Mux(memory.backward_update, drained, Lane.GRADIENT_LATENCY))
+            m.d.sync += draining.eq(Mux(memory.backward_update, drained, ahead + Lane.GRADIENT_LATENCY))
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
+        empty, empty_q1 = Signal(), Signal()
+        m.d.sync += empty_q1.eq(empty)
         m.d.comb += [
             # Deltas in the lanes and a backward pass belong to a sample that the memory holds.
-            control.quiet.eq((memory.stored == 0) & (draining == 0)),
+            empty.eq(memory.stored == 0),
+            control.quiet.eq(empty & empty_q1 & (draining == 0)),
             self.status.forward.eq(forward.busy),
             self.status.backward.eq(backward.busy),
             self.status.stored.eq(memory.stored),
@@ -185,9 +194,7 @@ class Stage(wiring.Component):
         """Round results into activations and queue them; return the saturation strobe."""
         numbers, plan = self.numbers, self.plan
         m.submodules.activation = activation = Activation(numbers)
-        m.submodules.activations = queue = Queue(
-            activation_token(numbers.output), plan.output_vectors * numbers.outputs
-        )
+        m.submodules.activations = queue = Queue(activation_token(numbers.output), plan.output_words)
         connect_stream(m, queue.o, wiring.flipped(self.activation_out))
 
         # Rows that do not exist leave too, as the last ones of their sample; they are not taken.
@@ -260,7 +267,7 @@ class Stage(wiring.Component):
             valid, operand = valid_next, operand_next
 
         token = sensitivity_token(numbers.input_sensitivity, numbers.input)
-        m.submodules.sensitivities = queue = Queue(token, plan.sensitivity_vectors * numbers.inputs)
+        m.submodules.sensitivities = queue = Queue(token, plan.sensitivity_words)
         connect_stream(m, queue.o, wiring.flipped(self.sensitivity_out))
         m.d.comb += [
             queue.i.valid.eq(valid),

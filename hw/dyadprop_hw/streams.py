@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, ShapeLike, Value
+from amaranth.hdl import Module, ShapeLike, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,23 +44,27 @@ class Queue(wiring.Component):
     i : In(stream.Signature(shape))
     o : Out(stream.Signature(shape))
 
+    Attributes
+    ----------
+    latency : int
+        Cycles from an accepted item to a valid one: 2; 3 above ``timing.SHALLOW`` items.
+
     Notes
     -----
-    Latency ``LATENCY`` cycles from an accepted item to a valid one, interval 1 (2 for depth 1). Neither ``i.ready``
-    nor ``o.valid`` depends on the other side combinationally.
+    Interval 1 (2 for depth 1). Neither ``i.ready`` nor ``o.valid`` depends on the other side combinationally.
     """
-
-    LATENCY = timing.QUEUE
 
     i: Any
     o: Any
     depth: int
+    latency: int
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
         if depth < 1:
             raise ValueError(f"depth of a queue is {depth}; it must be at least 1")
         self.shape = shape
         self.depth = depth
+        self.latency = timing.queue(depth)
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Module:
@@ -74,8 +78,15 @@ class Queue(wiring.Component):
             buffer.w_data.eq(bits),
             buffer.w_en.eq(self.i.valid),
             self.i.ready.eq(buffer.w_rdy),
-            Value.cast(self.o.payload).eq(buffer.r_data),
-            self.o.valid.eq(buffer.r_rdy),
-            buffer.r_en.eq(self.o.ready),
         ]
+        out = Value.cast(self.o.payload)
+        if self.latency == timing.QUEUE:
+            m.d.comb += [out.eq(buffer.r_data), self.o.valid.eq(buffer.r_rdy), buffer.r_en.eq(self.o.ready)]
+        else:
+            # A block RAM answers late in the cycle. Its register, which a build can move into the block, is an item's
+            # last place.
+            word = Signal.like(out, reset_less=True)
+            m.d.comb += [out.eq(word), buffer.r_en.eq(~self.o.valid | self.o.ready)]
+            with m.If(buffer.r_en):
+                m.d.sync += [word.eq(buffer.r_data), self.o.valid.eq(buffer.r_rdy)]
         return m

@@ -31,7 +31,7 @@ class VectorQueue(wiring.Component):
 
     Notes
     -----
-    ``whole`` comes with the last word's place at the queue's end: ``Queue.LATENCY`` cycles after that word.
+    ``whole`` comes with the last word's place at the queue's end: the queue's latency after that word.
     """
 
     i: Any
@@ -68,8 +68,12 @@ class VectorQueue(wiring.Component):
                 m.d.sync += position.eq(position + 1)
                 with m.If(last):
                     m.d.sync += position.eq(0)
-        held = Signal(range(self.vectors + 3))  # the queue holds one word more than asked for: at most one vector
-        arrived_q1 = Signal()
-        m.d.sync += [arrived_q1.eq(self.arrived), held.eq(held + arrived_q1 - left)]
+        held = Signal(range(self.vectors + 4))  # the queue holds a word or two more than asked for: vectors, at most
+        arrived: Any = self.arrived
+        for cycle in range(1, queue.latency):
+            arrived_next = Signal(name=f"arrived_q{cycle}")
+            m.d.sync += arrived_next.eq(arrived)
+            arrived = arrived_next
+        m.d.sync += held.eq(held + arrived - left)
         m.d.comb += self.whole.eq(held != 0)
         return m

@@ -92,10 +92,9 @@ module DP16KD #({_list(*modes, *init)}) (
             else b <= words[adb[13:4]];
         end
     end endgenerate
-    always @(posedge CLKB) begin
-        if (OCEA) a_q <= a;
-        if (OCEB) b_q <= b;
-    end
+    wire clock_a = DATA_WIDTH_B == 36 ? CLKB : CLKA;
+    always @(posedge clock_a) if (OCEA) a_q <= a;
+    always @(posedge CLKB) if (OCEB) b_q <= b;
     assign {_vector("DOA", 18)} = REGMODE_A == "OUTREG" ? a_q : a;
     assign {_vector("DOB", 18)} = REGMODE_B == "OUTREG" ? b_q : b;
 endmodule

@@ -69,9 +69,13 @@ def test_a_packed_network_is_bit_equal(tmp_path: Path, synthesized: str) -> None
     design = json.loads(synthesized)
     packed = pack_registers(design)
     print(packed)
-    # Stage 1: both ports of the weights and the gradients; slopes, deltas and three products a lane, each
-    # with a rank inside and one behind it.
-    assert packed.memories == 3
+    # Stage 1: both ports of the weights and of the samples, gradients, the table, the queue of sensitivities whose wide
+    # words have two halves with an enable; slopes, deltas and three products a lane, each with a rank inside and one
+    # behind it.
+    assert packed.memories == 7
+    (cells,) = (module["cells"] for module in design["modules"].values() if "top" in module["attributes"])
+    memories = [cell["connections"] for cell in cells.values() if cell["type"] == "DP16KD"]
+    assert sum(isinstance(memory.get(f"OCE{side}", ["0"])[0], int) for memory in memories for side in "AB") == 2
     assert packed.products == 16
     assert packed.operands > 8
     assert packed.registers > 200

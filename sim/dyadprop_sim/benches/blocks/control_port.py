@@ -5,9 +5,9 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 
+from dyadprop import timing
 from dyadprop_hw.control_port import ControlPort
 from dyadprop_hw.layouts import control_token
-from dyadprop_hw.streams import Queue
 from dyadprop_sim.benches.control import command, reply
 from dyadprop_sim.benches.ports import Item
 from dyadprop_sim.benches.streams import Stalls
@@ -111,7 +111,7 @@ async def words(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(PLACES), seed=[1])
 async def latency(dut: Any, variant: str, seed: int) -> None:
-    """Words for others pass at one a cycle, ``Queue.LATENCY`` later."""
+    """Words for others pass at one a cycle, ``timing.QUEUE`` later."""
     bench = Testbench(dut, variant, seed, stalls=False)
     driver, before = bench.source("control_in", control_token(DATA_BITS))
     checker, after = bench.checked("control_out", control_token(DATA_BITS))
@@ -121,5 +121,5 @@ async def latency(dut: Any, variant: str, seed: int) -> None:
     checker.expect(words)
     await bench.start()
     await bench.finish(control_out=30, command=0)
-    assert [b - a for a, b in zip(before.taken, after.offered, strict=True)] == [Queue.LATENCY] * 30
+    assert [b - a for a, b in zip(before.taken, after.offered, strict=True)] == [timing.QUEUE] * 30
     assert before.taken[-1] - before.taken[0] == 29

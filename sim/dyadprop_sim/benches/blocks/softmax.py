@@ -82,6 +82,6 @@ async def cycles(dut: Any, variant: str, seed: int) -> None:
     await bench.start()
     await bench.finish(probability_out=logits.size)
     latencies = [b - a for a, b in zip(before.taken[n - 1 :: n], after.offered[n - 1 :: n], strict=True)]
-    assert latencies == [2 * n + timing.SOFTMAX_SUM + timing.DIVIDE + timing.QUEUE] * 6, latencies
+    assert latencies == [2 * n + timing.SOFTMAX_SUM + timing.DIVIDE + timing.queue(n)] * 6, latencies
     intervals = np.diff(after.offered[::n]).tolist()
     assert intervals == [3 * n + timing.SOFTMAX_SUM + timing.DIVIDE] * 5, intervals

@@ -326,7 +326,10 @@ async def latencies(dut: Any, variant: str, seed: int) -> None:
         "gradient_latency": gradient_written - returned,
         "update_latency": written["weight"] - updated,
         # between command and reply there are a queue of answers and one of the chain
-        "read_latency": control.replies.offered[answered] - control.commands.offered[asked] - 2 * timing.QUEUE,
+        "read_latency": control.replies.offered[answered]
+        - control.commands.offered[asked]
+        - timing.queue(plan.answer_words)
+        - timing.QUEUE,
     }
     if n.has_sensitivity:
         predicted |= {"backward_latency": plan.backward_latency, "backward_tail": plan.backward_tail}

@@ -12,7 +12,6 @@ from dyadprop.plan import StagePlan
 from dyadprop_hw.control_port import StageControl
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import BackwardOperation, control_token
-from dyadprop_hw.streams import Queue
 from dyadprop_sim.benches.blocks.word_counter import words
 from dyadprop_sim.benches.control import command
 from dyadprop_sim.benches.numbers import make_numbers
@@ -30,7 +29,7 @@ PLANS = {
 
 def make_top() -> Variants:
     """Make a control for each plan."""
-    return Variants({name: StageControl(LaneShape(plan), DATA_BITS, plan.read_latency) for name, plan in PLANS.items()})
+    return Variants({name: StageControl(LaneShape(plan), DATA_BITS) for name, plan in PLANS.items()})
 
 
 class ControlBench(Testbench):
@@ -229,6 +228,6 @@ async def cycles(dut: Any, variant: str, seed: int) -> None:
     assert bench.read_times[0] == bench.command_times.offered[-1]
     offered = bench.reply_times.offered
     latency = offered[0] - bench.read_times[0]
-    assert latency == bench.plan.read_latency + Queue.LATENCY, latency
+    assert latency == bench.plan.read_latency + timing.queue(bench.plan.answer_words), latency
     assert offered[-1] - offered[0] == len(bench.places) - 1
     await bench.finish(**bench.counts)
