@@ -200,7 +200,7 @@ class Plan:
     @property
     def head_latency(self) -> int:
         """Cycles from the last output accepted by the cost head to the last seed offered."""
-        seed = timing.queue(self.net.outputs) + 2 + timing.REQUANTIZE + timing.QUEUE
+        seed = timing.queue(self.net.outputs) + timing.SCALE + timing.REQUANTIZE + timing.QUEUE
         if self.net.cost != "softmax_cross_entropy":
             return seed
         return seed + 2 * self.net.outputs + timing.SOFTMAX_SUM + timing.DIVIDE + timing.queue(self.net.outputs)

@@ -8,6 +8,7 @@ from dyadprop.widths import StageNumbers
 
 QUEUE = 2  # accepted word -> valid word, of a queue of at most SHALLOW words
 SHALLOW = 16  # words: what lies in LUTs or registers; deeper queues have one more register, behind a block RAM
+COMMAND = QUEUE + 1  # a stage's port takes a command in -> the stage sees it
 REQUANTIZE = 2
 TABLE_LOOKUP = 4
 ISSUE = 3  # column shown to the sample memory -> wave at lane 0
@@ -20,6 +21,7 @@ WEIGHT_STEP = 5  # gradient -> new weight and residual
 RESIDUAL = GRADIENT + WEIGHT_STEP  # backward wave that steps at a lane -> a read sees the residual
 UPDATE = WRITTEN + WEIGHT_STEP  # the same -> a read sees the new weight
 SATURATED = UPDATE  # the same -> its count of limited weights leaves that lane
+SCALE = 3  # estimate and target -> scaled difference
 DIVIDE = 17  # softmax: numerator -> probability
 SOFTMAX_SUM = 2 + TABLE_LOOKUP + 1  # the last logit shown to the memory -> exponentials summed, dividing starts
 
@@ -31,11 +33,11 @@ def queue(depth: int) -> int:
 
 def activation(name: str) -> int:
     """Cycles from a pre-activation to its activation."""
-    return 2 + TABLE_LOOKUP + 1 if name in TABLE_ACTIVATIONS else REQUANTIZE
+    return 3 + TABLE_LOOKUP + 1 if name in TABLE_ACTIVATIONS else REQUANTIZE
 
 
 def delta(numbers: StageNumbers) -> int:
     """Cycles from a sensitivity to its delta."""
     if numbers.has_slope_product:
-        return MULTIPLIER + REQUANTIZE + MULTIPLIER + REQUANTIZE
+        return MULTIPLIER + 1 + REQUANTIZE + MULTIPLIER + REQUANTIZE
     return REQUANTIZE if numbers.activation == "leaky_relu" and not numbers.matched else 1

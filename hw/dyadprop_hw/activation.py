@@ -92,7 +92,7 @@ class Activation(wiring.Component):
     Attributes
     ----------
     latency : int
-        2 for identity, relu and leaky_relu; 7 for tanh and sigmoid. Free running, interval 1.
+        2 for identity, relu and leaky_relu; 8 for tanh and sigmoid. Free running, interval 1.
     """
 
     accumulator: Signal
@@ -148,20 +148,19 @@ class Activation(wiring.Component):
 
         m.submodules.lookup = lookup = TableLookup(table)
         limit = (1 << (table.range_bits + fraction)) - 1
-        negative_q2 = Signal(reset_less=True)
-        magnitude_q2 = Signal(len(lookup.argument), reset_less=True)
-        magnitude = Mux(z_q1 < 0, -z_q1, z_q1)
+        magnitude_q2 = Signal(len(z), reset_less=True)  # of the most negative number too
+        argument_q3 = Signal(len(lookup.argument), reset_less=True)
         m.d.sync += [
-            negative_q2.eq(z_q1 < 0),
-            magnitude_q2.eq(Mux(magnitude > limit, limit, magnitude)),
+            magnitude_q2.eq(Mux(z_q1 < 0, -z_q1, z_q1)),
+            argument_q3.eq(Mux(magnitude_q2 > limit, limit, magnitude_q2)),
         ]
-        m.d.comb += lookup.argument.eq(magnitude_q2)
+        m.d.comb += lookup.argument.eq(argument_q3)
 
-        negative = delayed(m, negative_q2, TableLookup.LATENCY, "negative_q2")
-        value_q7 = Signal(Fixed(numbers.output), reset_less=True)
+        negative = delayed(m, z_q1 < 0, 2 + TableLookup.LATENCY, "negative")
+        value_q8 = Signal(Fixed(numbers.output), reset_less=True)
         mirror = 0 if numbers.activation == "tanh" else 1 << fraction
-        m.d.sync += value_q7.eq(Mux(negative, mirror - lookup.value, lookup.value))
-        m.d.comb += self.activation.eq(value_q7)
+        m.d.sync += value_q8.eq(Mux(negative, mirror - lookup.value, lookup.value))
+        m.d.comb += self.activation.eq(value_q8)
 
 
 def shift_and_add(value: Any, factor: Any) -> Any:

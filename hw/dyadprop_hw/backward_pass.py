@@ -79,19 +79,33 @@ class BackwardPass(wiring.Component):
         group = Signal(range(groups))
         address = Signal.like(self.wave.address)
         bank = self.shape.first_bank()
-        group_end = group == groups - 1
-        bias = column == columns - 1
+        # What the counters are compared with is known a cycle ahead: a stage decides by these.
+        group_next, column_next = (Signal.like(counter, name_suffix="_next") for counter in (group, column))
+        group_end = Signal(init=groups == 1)
+        bias, pads, ends = Signal(), Signal(init=numbers.inputs == 1), Signal()
+        m.d.sync += [
+            group.eq(group_next),
+            group_end.eq(group_next == groups - 1),
+            column.eq(column_next),
+            bias.eq(column_next == columns - 1),
+            pads.eq(column_next >= numbers.inputs - 1),
+            ends.eq(column_next == pitch - 1),
+        ]
         m.d.comb += [
-            self.next_column.eq(self.busy & group_end & (column < numbers.inputs - 1)),
-            self.end.eq(self.busy & group_end & (column == pitch - 1)),
+            group_next.eq(group),
+            column_next.eq(column),
+            self.next_column.eq(self.busy & group_end & ~pads),
+            self.end.eq(self.busy & group_end & ends),
             self.start.eq(self.ready & (~self.busy | self.end)),
         ]
         with m.If(self.busy):
-            m.d.sync += [group.eq(group + 1), address.eq(address + columns)]
+            m.d.comb += group_next.eq(Mux(group_end, 0, group + 1))
+            m.d.sync += address.eq(address + columns)
             with m.If(group_end):
-                m.d.sync += [group.eq(0), column.eq(column + 1), address.eq(column + 1)]
+                m.d.comb += column_next.eq(Mux(ends, 0, column + 1))
+                m.d.sync += address.eq(Mux(ends, 0, column + 1))
         with m.If(self.end):
-            m.d.sync += [self.busy.eq(0), column.eq(0), address.eq(0), bank.eq(self.shape.next_bank(bank))]
+            m.d.sync += [self.busy.eq(0), bank.eq(self.shape.next_bank(bank))]
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
 

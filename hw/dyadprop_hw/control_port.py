@@ -11,12 +11,14 @@ from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
 from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token
-from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.streams import Queue
 from dyadprop_hw.word_counter import WordCounter
 
 
 class ControlPort(wiring.Component):
     """Keep the commands for one place of the chain, pass everything else on.
+
+    Each step on a command's way ends in a register, so that no path leads from one place through what another does.
 
     Parameters
     ----------
@@ -29,13 +31,14 @@ class ControlPort(wiring.Component):
     control_in, control_out : stream of control_token
         From and to the neighbours.
     command : Out(stream)
-        The kept command at the head; while it is held, the chain waits behind it.
+        The kept command, once it is seen; while it is held, the chain waits behind it.
     reply : In(stream of signed(data_bits))
         Answers, only while a command is held: so replies leave in the order of the commands.
 
     Notes
     -----
-    ``timing.QUEUE`` cycles a place, one word a cycle.
+    ``timing.QUEUE`` cycles a place, one word a cycle. A command of this place is offered ``timing.COMMAND`` cycles
+    after it was taken in, and leaves the queue the cycle after it is done: three cycles for each that takes one.
     """
 
     control_in: Any
@@ -62,32 +65,32 @@ class ControlPort(wiring.Component):
         return control_token(self.data_bits)["data"].shape
 
     def elaborate(self, platform: object) -> Module:
-        """Split by address, merge behind a queue."""
+        """Split by address in front of a queue, merge behind it."""
         m = Module()
-        m.submodules.queue = queue = Queue(control_token(self.data_bits), 2)
-        connect_stream(m, queue.o, wiring.flipped(self.control_out))
-        word = self.control_in
-        own = (word.payload.kind == ControlKind.COMMAND) & (word.payload.stage == self.index)
+        token = control_token(self.data_bits)
+        m.submodules.queue = queue = Queue(data.StructLayout({"own": 1, "word": token}), 2)
+        entering, word, out = self.control_in.payload, queue.o.payload.word, self.control_out
+        held, done = Signal(), Signal()  # a command is offered; it has been taken
+        own = queue.o.payload.own
         m.d.comb += [
-            self.command.payload.eq(word.payload),
-            self.command.valid.eq(word.valid & own),
-            self.reply.ready.eq(queue.i.ready),
+            queue.i.valid.eq(self.control_in.valid),
+            self.control_in.ready.eq(queue.i.ready),
+            queue.i.payload.word.eq(entering),
+            queue.i.payload.own.eq((entering.kind == ControlKind.COMMAND) & (entering.stage == self.index)),
+            self.command.payload.eq(word),
+            self.command.valid.eq(held),
+            self.reply.ready.eq(out.ready),
+            queue.o.ready.eq(Mux(own, done, out.ready)),
+            out.valid.eq(Mux(held, self.reply.valid, queue.o.valid & ~own)),
+            out.payload.eq(word),
         ]
-        with m.If(word.valid & own):
+        with m.If(held):
             m.d.comb += [
-                word.ready.eq(self.command.ready),
-                queue.i.valid.eq(self.reply.valid),
-                queue.i.payload.kind.eq(ControlKind.REPLY),
-                queue.i.payload.stage.eq(self.index),
-                queue.i.payload.operation.eq(word.payload.operation),
-                queue.i.payload.data.eq(self.reply.payload),
+                out.payload.kind.eq(ControlKind.REPLY),
+                out.payload.data.eq(self.reply.payload),
             ]
-        with m.Else():
-            m.d.comb += [
-                word.ready.eq(queue.i.ready),
-                queue.i.valid.eq(word.valid),
-                queue.i.payload.eq(word.payload),
-            ]
+        taken = held & self.command.ready
+        m.d.sync += [done.eq(taken), held.eq(queue.o.valid & own & ~taken & ~done)]
         return m
 
 

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from dyadprop import timing
 from dyadprop.formats import Q
 from dyadprop.operations import COUNTER_BITS, HEAD_COUNTERS, SCALE_BITS, Operation
 from dyadprop_hw.activation import shift_and_add
@@ -117,13 +118,24 @@ class CostHead(wiring.Component):
         difference = value - target.payload.value[: self.target.width].as_signed()
         difference_q1 = Signal(signed(len(difference)), reset_less=True)
         scale = Signal(range(SCALE_ONE + 1), init=SCALE_ONE)
-        scaled = shift_and_add(difference_q1, scale)
-        scaled_q2 = Signal(signed(len(difference) + SCALE_BITS + 1), reset_less=True)
-        m.d.sync += [difference_q1.eq(difference), scaled_q2.eq(scaled)]
-        m.submodules.requantize = requantize = Requantize(
-            len(scaled_q2), self.target.fraction_bits + SCALE_BITS, self.sensitivity
+        # The product in two halves, and their sum.
+        half = len(scale) // 2
+        halves = [shift_and_add(difference_q1, part) for part in (scale[:half], scale[half:])]
+        low_q2, high_q2 = (
+            Signal.like(part, name=f"{name}_q2", reset_less=True)
+            for name, part in zip(("low", "high"), halves, strict=True)
         )
-        m.d.comb += requantize.value_in.eq(scaled_q2)
+        scaled_q3 = Signal(signed(len(difference) + SCALE_BITS + 1), reset_less=True)
+        m.d.sync += [
+            difference_q1.eq(difference),
+            low_q2.eq(halves[0]),
+            high_q2.eq(halves[1]),
+            scaled_q3.eq(low_q2 + (high_q2 << half)),
+        ]
+        m.submodules.requantize = requantize = Requantize(
+            len(scaled_q3), self.target.fraction_bits + SCALE_BITS, self.sensitivity
+        )
+        m.d.comb += requantize.value_in.eq(scaled_q3)
         along = data.StructLayout({"seed": 1, "value": Fixed(self.sensitivity), "activation": Fixed(self.activation)})
         passenger = Signal(along, name="passenger")
         m.d.comb += [
@@ -132,7 +144,7 @@ class CostHead(wiring.Component):
             passenger.activation.eq(activation),
         ]
         valid: Any = fire
-        for cycle in range(2 + Requantize.LATENCY):
+        for cycle in range(timing.SCALE + Requantize.LATENCY):
             valid_next = Signal(name=f"valid_q{cycle + 1}")
             passenger_next = Signal(along, name=f"passenger_q{cycle + 1}", reset_less=True)
             m.d.sync += [valid_next.eq(valid), passenger_next.eq(passenger)]

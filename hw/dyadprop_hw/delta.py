@@ -31,7 +31,7 @@ class Delta(wiring.Component):
     Attributes
     ----------
     latency : int
-        1 where there is nothing to multiply, 2 with a leak, 10 with a slope. Free running, interval 1.
+        1 where there is nothing to multiply, 2 with a leak, 11 with a slope. Free running, interval 1.
 
     Notes
     -----
@@ -90,14 +90,14 @@ class Delta(wiring.Component):
         start: Any = 1 << (2 * fraction)
         if numbers.activation == "sigmoid":
             start = delayed(m, self.activation, Multiplier.LATENCY, "activation") << fraction
-        difference = start - square.product
+        difference: Any = start - square.product
         m.submodules.slope = slope = Requantize(len(difference), 2 * fraction, numbers.slope)
-        m.d.comb += slope.value_in.eq(difference)
+        m.d.comb += slope.value_in.eq(delayed(m, difference, 1, "difference"))
 
         m.submodules.product = product = Multiplier(numbers.slope.width, numbers.sensitivity.width)
         m.d.comb += [
             product.a.eq(slope.value_out),
-            product.b.eq(delayed(m, self.sensitivity, Multiplier.LATENCY + Requantize.LATENCY, "sensitivity")),
+            product.b.eq(delayed(m, self.sensitivity, Multiplier.LATENCY + 1 + Requantize.LATENCY, "sensitivity")),
         ]
         m.submodules.requantize = requantize = Requantize(
             len(product.product), numbers.slope.fraction_bits + numbers.sensitivity.fraction_bits, numbers.sensitivity

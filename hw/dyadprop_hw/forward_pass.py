@@ -81,17 +81,30 @@ class ForwardPass(wiring.Component):
         column = Signal(range(pitch))
         group = Signal(range(groups))
         address = Signal.like(self.wave.address)
-        bias = column == columns - 1
+        # What the counters are compared with is known a cycle ahead: a stage decides by these.
+        group_next, column_next = (Signal.like(counter, name_suffix="_next") for counter in (group, column))
+        group_end = Signal(init=groups == 1)
+        bias, pads, ends = Signal(), Signal(init=numbers.inputs == 1), Signal()
+        m.d.sync += [
+            group.eq(group_next),
+            group_end.eq(group_next == groups - 1),
+            column.eq(column_next),
+            bias.eq(column_next == columns - 1),
+            pads.eq(column_next >= numbers.inputs - 1),
+            ends.eq(column_next == pitch - 1),
+        ]
         m.d.comb += [
-            self.row_end.eq(self.busy & (column == pitch - 1)),
-            self.end.eq(self.row_end & (group == groups - 1)),
+            group_next.eq(group),
+            column_next.eq(column),
+            self.row_end.eq(self.busy & ends),
+            self.end.eq(self.row_end & group_end),
             self.start.eq(self.ready & (~self.busy | self.end)),
-            self.next_column.eq(self.busy & (column < numbers.inputs - 1)),
+            self.next_column.eq(self.busy & ~pads),
         ]
         with m.If(self.busy):
-            m.d.sync += column.eq(Mux(self.row_end, 0, column + 1))
+            m.d.comb += column_next.eq(Mux(ends, 0, column + 1))
             with m.If(self.row_end):
-                m.d.sync += group.eq(Mux(self.end, 0, group + 1))
+                m.d.comb += group_next.eq(Mux(group_end, 0, group + 1))
             with m.If(column < columns):
                 m.d.sync += address.eq(address + 1)
         with m.If(self.end):

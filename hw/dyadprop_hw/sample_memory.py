@@ -105,10 +105,11 @@ class SampleMemory(wiring.Component):
         write_place = Signal(range(self.depth))
         token = self.activation_in
         accepted = token.valid & token.ready
-        arrived = accepted & (write_column == inputs - 1)
-        begun = accepted & (write_column == 0)
+        first, last = Signal(init=1), Signal(init=inputs == 1)  # of write_column: a sample's first, last
+        arrived = accepted & last
+        begun = accepted & first
         m.d.comb += [
-            token.ready.eq((write_column != 0) | (self.stored != self.depth)),
+            token.ready.eq(~first | (self.stored != self.depth)),
             write.addr.eq(write_address),
             write.data.eq(token.payload.value),
             write.en.eq(accepted),
@@ -117,6 +118,8 @@ class SampleMemory(wiring.Component):
             m.d.sync += [
                 write_address.eq(after(write_address, words)),
                 write_column.eq(after(write_column, inputs)),
+                first.eq(last),
+                last.eq(after(write_column, inputs) == inputs - 1),
             ]
         with m.If(begun):
             m.d.sync += [

@@ -1,5 +1,6 @@
 """Bench of a place on the control chain: words for others pass, own commands are answered in order."""
 
+import itertools
 from typing import Any
 
 import cocotb
@@ -123,3 +124,22 @@ async def latency(dut: Any, variant: str, seed: int) -> None:
     await bench.finish(control_out=30, command=0)
     assert [b - a for a, b in zip(before.taken, after.offered, strict=True)] == [timing.QUEUE] * 30
     assert before.taken[-1] - before.taken[0] == 29
+
+
+@cocotb.test()
+@cocotb.parametrize(variant=named(PLACES), seed=[1])
+async def own_latency(dut: Any, variant: str, seed: int) -> None:
+    """Own commands are offered ``timing.COMMAND`` cycles later, one in three cycles where each is taken at once."""
+    bench = Testbench(dut, variant, seed, stalls=False)
+    driver, before = bench.source("control_in", control_token(DATA_BITS))
+    checker, _ = bench.checked("control_out", control_token(DATA_BITS))
+    Servant(bench)
+    kept, times = bench.checked("command", control_token(DATA_BITS))
+    words = [command(PLACES[variant], k % 8, k) for k in range(10)]
+    driver.send(words)
+    kept.expect(words)
+    checker.expect([])
+    await bench.start()
+    await bench.finish(control_out=0, command=10)
+    assert times.offered[0] - before.taken[0] == timing.COMMAND
+    assert {b - a for a, b in itertools.pairwise(times.taken)} == {3}

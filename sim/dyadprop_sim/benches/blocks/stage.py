@@ -325,11 +325,11 @@ async def latencies(dut: Any, variant: str, seed: int) -> None:
         "backward_cycles": busy_cycles,
         "gradient_latency": gradient_written - returned,
         "update_latency": written["weight"] - updated,
-        # between command and reply there are a queue of answers and one of the chain
+        # between command and reply there are the port and a queue of answers
         "read_latency": control.replies.offered[answered]
         - control.commands.offered[asked]
-        - timing.queue(plan.answer_words)
-        - timing.QUEUE,
+        - timing.COMMAND
+        - timing.queue(plan.answer_words),
     }
     if n.has_sensitivity:
         predicted |= {"backward_latency": plan.backward_latency, "backward_tail": plan.backward_tail}
