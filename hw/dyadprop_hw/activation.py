@@ -64,15 +64,15 @@ class TableLookup(wiring.Component):
         m.d.comb += read.addr.eq(self.argument[table.gap_bits :])
         m.d.sync += entry_q2.eq(read.data)
 
-        way_q3 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
-        value_q3 = Signal(unsigned(table.value_bits), reset_less=True)
-        m.d.sync += [way_q3.eq(shift_and_add(entry_q2.step, gap_q2)), value_q3.eq(entry_q2.value)]
+        way_q4 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
+        m.d.sync += way_q4.eq(shift_and_add(m, entry_q2.step, gap_q2, "way_q3"))
+        value_q4 = delayed(m, entry_q2.value, 2, "entry_value")
 
-        value_q4 = Signal(unsigned(table.value_bits), reset_less=True)
-        rounded = round_half_even(way_q3, table.gap_bits) if table.gap_bits else 0
+        value_q5 = Signal(unsigned(table.value_bits), reset_less=True)
+        rounded = round_half_even(way_q4, table.gap_bits) if table.gap_bits else 0
         # Between two entries: the sum never leaves value_bits.
-        m.d.sync += value_q4.eq(value_q3 - rounded if self.falling else value_q3 + rounded)
-        m.d.comb += self.value.eq(value_q4)
+        m.d.sync += value_q5.eq(value_q4 - rounded if self.falling else value_q4 + rounded)
+        m.d.comb += self.value.eq(value_q5)
         return m
 
 
@@ -92,7 +92,7 @@ class Activation(wiring.Component):
     Attributes
     ----------
     latency : int
-        2 for identity, relu and leaky_relu; 8 for tanh and sigmoid. Free running, interval 1.
+        2 for identity, relu and leaky_relu; 9 for tanh and sigmoid. Free running, interval 1.
     """
 
     accumulator: Signal
@@ -157,15 +157,22 @@ class Activation(wiring.Component):
         m.d.comb += lookup.argument.eq(argument_q3)
 
         negative = delayed(m, z_q1 < 0, 2 + TableLookup.LATENCY, "negative")
-        value_q8 = Signal(Fixed(numbers.output), reset_less=True)
+        value_q9 = Signal(Fixed(numbers.output), reset_less=True)
         mirror = 0 if numbers.activation == "tanh" else 1 << fraction
-        m.d.sync += value_q8.eq(Mux(negative, mirror - lookup.value, lookup.value))
-        m.d.comb += self.activation.eq(value_q8)
+        m.d.sync += value_q9.eq(Mux(negative, mirror - lookup.value, lookup.value))
+        m.d.comb += self.activation.eq(value_q9)
 
 
-def shift_and_add(value: Any, factor: Any) -> Any:
-    """Multiply by a short unsigned factor as a balanced sum of shifted values: no multiplier."""
+def shift_and_add(m: Module, value: Any, factor: Any, name: str) -> Any:
+    """Multiply by a short unsigned factor as a sum of shifted values, without a multiplier, a cycle later.
+
+    Sums of three lie in registers, called ``name`` and a number; theirs is combinational.
+    """
     terms = [Mux(factor[k], value << k, 0) for k in range(len(factor))]
-    while len(terms) > 1:
-        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
-    return terms[0] if terms else 0
+    sums = []
+    for k in range(0, len(terms), 3):
+        part: Any = sum(terms[k + 1 : k + 3], terms[k])
+        part_next = Signal.like(part, name=f"{name}_{k}", reset_less=True)
+        m.d.sync += part_next.eq(part)
+        sums.append(part_next)
+    return sum(sums[1:], sums[0]) if sums else 0

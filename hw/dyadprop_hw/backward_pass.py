@@ -80,29 +80,28 @@ class BackwardPass(wiring.Component):
         address = Signal.like(self.wave.address)
         bank = self.shape.first_bank()
         # What the counters are compared with is known a cycle ahead: a stage decides by these.
-        group_next, column_next = (Signal.like(counter, name_suffix="_next") for counter in (group, column))
         group_end = Signal(init=groups == 1)
-        bias, pads, ends = Signal(), Signal(init=numbers.inputs == 1), Signal()
-        m.d.sync += [
-            group.eq(group_next),
-            group_end.eq(group_next == groups - 1),
-            column.eq(column_next),
-            bias.eq(column_next == columns - 1),
-            pads.eq(column_next >= numbers.inputs - 1),
-            ends.eq(column_next == pitch - 1),
-        ]
+        more = Signal(init=numbers.inputs > 1)  # input columns behind this one
+        bias, beyond, ends = Signal(), Signal(), Signal()
         m.d.comb += [
-            group_next.eq(group),
-            column_next.eq(column),
-            self.next_column.eq(self.busy & group_end & ~pads),
+            self.next_column.eq(self.busy & group_end & more),
             self.end.eq(self.busy & group_end & ends),
             self.start.eq(self.ready & (~self.busy | self.end)),
         ]
         with m.If(self.busy):
-            m.d.comb += group_next.eq(Mux(group_end, 0, group + 1))
+            m.d.sync += [
+                group.eq(Mux(group_end, 0, group + 1)),
+                group_end.eq(Mux(group_end, groups == 1, group == groups - 2)),
+            ]
             m.d.sync += address.eq(address + columns)
             with m.If(group_end):
-                m.d.comb += column_next.eq(Mux(ends, 0, column + 1))
+                m.d.sync += [
+                    column.eq(Mux(ends, 0, column + 1)),
+                    bias.eq(column == columns - 2),
+                    more.eq(Mux(ends, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
+                    beyond.eq(~ends & (beyond | bias)),
+                    ends.eq(column == pitch - 2),
+                ]
                 m.d.sync += address.eq(Mux(ends, 0, column + 1))
         with m.If(self.end):
             m.d.sync += [self.busy.eq(0), bank.eq(self.shape.next_bank(bank))]
@@ -114,7 +113,7 @@ class BackwardPass(wiring.Component):
         show, show_q1, show_q2 = (Signal(self.shape.backward, name=name) for name in ("show", "show_q1", "show_q2"))
         activation_q2 = Signal.like(self.activation, reset_less=True)
         m.d.comb += [
-            show.valid.eq(self.busy & (column < columns)),
+            show.valid.eq(self.busy & ~beyond),
             show.operation.eq(BackwardOperation.LEARN),
             show.fresh.eq(self.fresh),
             show.update.eq(self.update),

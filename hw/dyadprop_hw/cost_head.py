@@ -118,19 +118,10 @@ class CostHead(wiring.Component):
         difference = value - target.payload.value[: self.target.width].as_signed()
         difference_q1 = Signal(signed(len(difference)), reset_less=True)
         scale = Signal(range(SCALE_ONE + 1), init=SCALE_ONE)
-        # The product in two halves, and their sum.
-        half = len(scale) // 2
-        halves = [shift_and_add(difference_q1, part) for part in (scale[:half], scale[half:])]
-        low_q2, high_q2 = (
-            Signal.like(part, name=f"{name}_q2", reset_less=True)
-            for name, part in zip(("low", "high"), halves, strict=True)
-        )
         scaled_q3 = Signal(signed(len(difference) + SCALE_BITS + 1), reset_less=True)
         m.d.sync += [
             difference_q1.eq(difference),
-            low_q2.eq(halves[0]),
-            high_q2.eq(halves[1]),
-            scaled_q3.eq(low_q2 + (high_q2 << half)),
+            scaled_q3.eq(shift_and_add(m, difference_q1, scale, "scaled_q2")),
         ]
         m.submodules.requantize = requantize = Requantize(
             len(scaled_q3), self.target.fraction_bits + SCALE_BITS, self.sensitivity

@@ -65,12 +65,17 @@ class DeltaLoader(wiring.Component):
 
         # Accepting side: a vector claims a bank with its first word; rows that do not exist follow by themselves.
         entry = Signal(range(rows))
-        exists = entry < numbers.outputs
-        room = (entry != 0) | (claimed != banks)
+        first, exists = Signal(init=1), Signal(init=1)  # of the entry: it begins a vector; it is a row that exists
+        room = ~first | (claimed != banks)
         step = room & (token.valid | ~exists)
         m.d.comb += token.ready.eq(room & exists)
         with m.If(step):
-            m.d.sync += entry.eq(Mux(entry == rows - 1, 0, entry + 1))
+            last_entry = entry == rows - 1
+            m.d.sync += [
+                entry.eq(Mux(last_entry, 0, entry + 1)),
+                first.eq(last_entry),
+                exists.eq(last_entry | (entry + 1 < numbers.outputs)),
+            ]
 
         m.submodules.delta = delta = Delta(numbers)
         m.d.comb += [
@@ -105,7 +110,7 @@ class DeltaLoader(wiring.Component):
         register_wave(m, out, self.wave)
 
         m.d.sync += [
-            claimed.eq(claimed + (step & (entry == 0)) - self.end),
+            claimed.eq(claimed + (step & first) - self.end),
             whole.eq(whole + last - self.start),
         ]
         m.d.comb += self.loaded.eq(whole != 0)

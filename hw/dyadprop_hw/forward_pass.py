@@ -82,31 +82,30 @@ class ForwardPass(wiring.Component):
         group = Signal(range(groups))
         address = Signal.like(self.wave.address)
         # What the counters are compared with is known a cycle ahead: a stage decides by these.
-        group_next, column_next = (Signal.like(counter, name_suffix="_next") for counter in (group, column))
         group_end = Signal(init=groups == 1)
-        bias, pads, ends = Signal(), Signal(init=numbers.inputs == 1), Signal()
-        m.d.sync += [
-            group.eq(group_next),
-            group_end.eq(group_next == groups - 1),
-            column.eq(column_next),
-            bias.eq(column_next == columns - 1),
-            pads.eq(column_next >= numbers.inputs - 1),
-            ends.eq(column_next == pitch - 1),
-        ]
+        more = Signal(init=numbers.inputs > 1)  # input columns behind this one
+        bias, beyond, ends = Signal(), Signal(), Signal()
         m.d.comb += [
-            group_next.eq(group),
-            column_next.eq(column),
             self.row_end.eq(self.busy & ends),
             self.end.eq(self.row_end & group_end),
             self.start.eq(self.ready & (~self.busy | self.end)),
-            self.next_column.eq(self.busy & ~pads),
+            self.next_column.eq(self.busy & more),
         ]
         with m.If(self.busy):
-            m.d.comb += column_next.eq(Mux(ends, 0, column + 1))
-            with m.If(self.row_end):
-                m.d.comb += group_next.eq(Mux(group_end, 0, group + 1))
-            with m.If(column < columns):
+            m.d.sync += [
+                column.eq(Mux(ends, 0, column + 1)),
+                bias.eq(column == columns - 2),
+                more.eq(Mux(ends, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
+                beyond.eq(~ends & (beyond | bias)),
+                ends.eq(column == pitch - 2),
+            ]
+            with m.If(~beyond):
                 m.d.sync += address.eq(address + 1)
+        with m.If(self.row_end):
+            m.d.sync += [
+                group.eq(Mux(group_end, 0, group + 1)),
+                group_end.eq(Mux(group_end, groups == 1, group == groups - 2)),
+            ]
         with m.If(self.end):
             m.d.sync += [self.busy.eq(0), address.eq(0)]
         with m.If(self.start):
@@ -118,7 +117,7 @@ class ForwardPass(wiring.Component):
         activation_q2 = Signal.like(self.activation, reset_less=True)
         bias_q2 = delayed(m, bias, timing.ISSUE - 1, "bias")
         m.d.comb += [
-            show.valid.eq(self.busy & (column < columns)),
+            show.valid.eq(self.busy & ~beyond),
             show.first.eq(column == 0),
             show.last.eq(bias),
             show.learn.eq(self.learn),

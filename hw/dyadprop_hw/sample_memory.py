@@ -135,8 +135,13 @@ class SampleMemory(wiring.Component):
         forward_place = Signal(range(self.depth))
         m.d.comb += [
             forward_read.addr.eq(forward_address),
-            self.forward_learn.eq(learn[forward_place]),
-            self.forward_update.eq(update[forward_place]),
+        ]
+        # Flags come out of registers: those of the place that comes next.
+        forward_place_next = Mux(self.forward_end, after(forward_place, self.depth), forward_place)
+        m.d.sync += [
+            forward_place.eq(forward_place_next),
+            self.forward_learn.eq(learn[forward_place_next]),
+            self.forward_update.eq(update[forward_place_next]),
         ]
         with m.If(self.forward_next):
             m.d.sync += forward_address.eq(forward_address + 1)
@@ -147,7 +152,6 @@ class SampleMemory(wiring.Component):
             m.d.sync += [
                 forward_base.eq(base),
                 forward_address.eq(base),
-                forward_place.eq(after(forward_place, self.depth)),
             ]
 
         # Backward: the oldest sample; one that is not learnt from is dropped here instead.

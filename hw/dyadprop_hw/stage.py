@@ -7,7 +7,6 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from dyadprop import timing
 from dyadprop.operations import COUNTER_BITS
 from dyadprop.plan import StagePlan
 from dyadprop_hw.activation import Activation
@@ -161,22 +160,20 @@ class Stage(wiring.Component):
             control.learnt.eq(backward.end),
         ]
 
-        # Parameters move only while no sample is in flight, and gradients only after the last is written. A command's
-        # wave is at lane 0 a cycle later, a sample's ISSUE cycles: a command waits for one that has just been dropped.
-        # Behind a step the last lane's count of limited weights has arrived as well.
-        ahead = timing.ISSUE - 2
-        drained = ahead + Lane.UPDATE_LATENCY + plan.lanes
+        # Parameters move only while no sample is in flight, and gradients only after the last one is written. Behind a
+        # step the last lane's count of limited weights has arrived as well.
+        drained = Lane.UPDATE_LATENCY + plan.lanes
         draining = Signal(range(drained + 1))
         with m.If(backward.busy):
-            m.d.sync += draining.eq(Mux(memory.backward_update, drained, ahead + Lane.GRADIENT_LATENCY))
+            m.d.sync += draining.eq(Mux(memory.backward_update, drained, Lane.GRADIENT_LATENCY))
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
-        empty, empty_q1 = Signal(), Signal()
-        m.d.sync += empty_q1.eq(empty)
+        # Deltas in the lanes and a backward pass belong to a sample that the memory holds. One that was just dropped
+        # needs the register: its last column is at lane 0 ISSUE cycles after it was shown, a command a cycle earlier.
+        quiet = Signal()
+        m.d.sync += quiet.eq((memory.stored == 0) & (draining == 0))
         m.d.comb += [
-            # Deltas in the lanes and a backward pass belong to a sample that the memory holds.
-            empty.eq(memory.stored == 0),
-            control.quiet.eq(empty & empty_q1 & (draining == 0)),
+            control.quiet.eq(quiet),
             self.status.forward.eq(forward.busy),
             self.status.backward.eq(backward.busy),
             self.status.stored.eq(memory.stored),
