@@ -136,7 +136,7 @@ class StagePlan:
     @property
     def answer_words(self) -> int:
         """Read-outs under way at once: what keeps the way and its queue full."""
-        return self.read_latency + 4
+        return self.read_latency + 6
 
     @property
     def output_words(self) -> int:

@@ -230,6 +230,8 @@ class StageControl(wiring.Component):
         under_way = Signal(range(credits + 1))
         issued = Signal()  # all read-outs of this command are on their way
         storing = Signal(range(timing.GRADIENT))  # until reads see what WRITE_GRADIENT has sent last
+        stored = Signal(init=1)
+        room = Signal()  # for the read-out of this cycle and that of the next
         m.d.comb += [
             answers.i.valid.eq(self.word_valid),
             answers.i.payload.eq(self.word_data),
@@ -241,10 +243,10 @@ class StageControl(wiring.Component):
             m.d.sync += self.fresh.eq(0)
 
         with m.If(storing != 0):
-            m.d.sync += storing.eq(storing - 1)
+            m.d.sync += [storing.eq(storing - 1), stored.eq(storing == 1)]
         issue = Signal()
         taken = Signal()
-        m.d.sync += under_way.eq(under_way + issue - taken)
+        m.d.sync += [under_way.eq(under_way + issue - taken), room.eq(under_way < credits - 1)]
         with m.If(self.command.valid):
             with m.Switch(operation):
                 with m.Case(Operation.BEGIN):
@@ -269,7 +271,7 @@ class StageControl(wiring.Component):
                     ]
                 with m.Case(Operation.READ_WEIGHT, Operation.READ_GRADIENT):
                     m.d.comb += [
-                        issue.eq(self.quiet & ~issued & (under_way != credits) & (storing == 0)),
+                        issue.eq(self.quiet & ~issued & room & stored),
                         self.reply.valid.eq(answers.o.valid),
                         self.reply.payload.eq(answers.o.payload),
                         answers.o.ready.eq(self.reply.ready),
@@ -289,7 +291,7 @@ class StageControl(wiring.Component):
                         self.read.valid.eq(self.quiet),
                     ]
                     with m.If(self.quiet):
-                        m.d.sync += [self.fresh.eq(0), storing.eq(timing.GRADIENT - 1)]
+                        m.d.sync += [self.fresh.eq(0), storing.eq(timing.GRADIENT - 1), stored.eq(0)]
                 with m.Case(Operation.RATE):
                     m.d.comb += self.command.ready.eq(self.quiet)
                     with m.If(self.quiet):

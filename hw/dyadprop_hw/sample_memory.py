@@ -132,16 +132,14 @@ class SampleMemory(wiring.Component):
         # Forward: the columns of one sample, once for each row group.
         forward_base = Signal(range(words))
         forward_address = Signal(range(words))
-        forward_place = Signal(range(self.depth))
+        forward_place, forward_place_after = (Signal(range(self.depth), init=k % self.depth) for k in range(2))
         m.d.comb += [
             forward_read.addr.eq(forward_address),
         ]
         # Flags come out of registers: those of the place that comes next.
-        forward_place_next = Mux(self.forward_end, after(forward_place, self.depth), forward_place)
         m.d.sync += [
-            forward_place.eq(forward_place_next),
-            self.forward_learn.eq(learn[forward_place_next]),
-            self.forward_update.eq(update[forward_place_next]),
+            flag.eq(Mux(self.forward_end, flags[forward_place_after], flags[forward_place]))
+            for flag, flags in ((self.forward_learn, learn), (self.forward_update, update))
         ]
         with m.If(self.forward_next):
             m.d.sync += forward_address.eq(forward_address + 1)
@@ -152,15 +150,17 @@ class SampleMemory(wiring.Component):
             m.d.sync += [
                 forward_base.eq(base),
                 forward_address.eq(base),
+                forward_place.eq(forward_place_after),
+                forward_place_after.eq(after(forward_place_after, self.depth)),
             ]
 
         # Backward: the oldest sample; one that is not learnt from is dropped here instead.
         backward_base = Signal(range(words))
         backward_address = Signal(range(words))
-        backward_place = Signal(range(self.depth))
+        backward_place, backward_place_after = (Signal(range(self.depth), init=k % self.depth) for k in range(2))
         backward_busy = Signal()
         finished = Signal(range(self.depth + 1))
-        oldest_learns = learn[backward_place]
+        oldest_learns = Signal()
         dropped = (finished != 0) & ~oldest_learns & ~backward_busy
         m.d.comb += [
             backward_read.addr.eq(backward_address),
@@ -175,14 +175,19 @@ class SampleMemory(wiring.Component):
         with m.If(self.backward_end | dropped):
             base = next_base(backward_base)
             m.d.sync += [backward_base.eq(base), backward_address.eq(base)]
+        passed = self.backward_start | dropped
         # The place counts on at the start: the next sample's flag is wanted while this one's pass still runs.
-        with m.If(self.backward_start | dropped):
-            m.d.sync += backward_place.eq(after(backward_place, self.depth))
+        with m.If(passed):
+            m.d.sync += [
+                backward_place.eq(backward_place_after),
+                backward_place_after.eq(after(backward_place_after, self.depth)),
+            ]
+        m.d.sync += oldest_learns.eq(Mux(passed, learn[backward_place_after], learn[backward_place]))
 
         m.d.sync += [
             self.stored.eq(self.stored + begun - (self.backward_end | dropped)),
             self.waiting.eq(self.waiting + arrived - self.forward_start),
-            finished.eq(finished + self.forward_end - (self.backward_start | dropped)),
+            finished.eq(finished + self.forward_end - passed),
         ]
         # A word is never written while it is read.
         reads_forward = self.forward_next | self.forward_row

@@ -109,9 +109,10 @@ class WeightStep(wiring.Component):
         )
         floor_q2 = Signal(signed(step_bits), reset_less=True)
         low_q2 = Signal.like(low_q1)
-        # Bits of the window above u, and u's own sign.
-        beyond = Const(((1 << window) - 1) >> step_bits << step_bits, window)
-        outside = (coarse_q1 ^ negative_q1.replicate(window)) & (beyond << shift[:_FINE_BITS])[:window]
+        # Bits of the window above u, and u's own sign. The rate holds still: which these are lies in a register.
+        beyond = Signal(fine, reset_less=True)
+        m.d.sync += beyond.eq(Const((1 << fine) - 1) << shift[:_FINE_BITS])
+        outside = (coarse_q1[step_bits:] ^ negative_q1.replicate(fine)) & beyond
         m.d.sync += [
             Cat(half_q2, floor_q2).eq(placed),
             low_q2.eq(low_q1),

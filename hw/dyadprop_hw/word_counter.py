@@ -51,18 +51,24 @@ class WordCounter(wiring.Component):
         row = Signal(range(outputs))
         lane = Signal(range(lanes), init=lanes - 1)
         group_address = Signal.like(self.address)
-        column_end = column == columns - 1
-        row_end = row == outputs - 1
+        column_end, row_end = Signal(), Signal(init=outputs == 1)  # known a cycle ahead
         with m.If(self.step):
-            m.d.sync += column.eq(Mux(column_end, 0, column + 1))
+            m.d.sync += [column.eq(Mux(column_end, 0, column + 1)), column_end.eq(column == columns - 2)]
             with m.If(column_end):
-                m.d.sync += [row.eq(row + 1), lane.eq(lane - 1)]
+                m.d.sync += [row.eq(row + 1), row_end.eq(row == outputs - 2), lane.eq(lane - 1)]
                 # Behind the only row group the stage's last word has come, and all of it begins again.
                 if groups > 1:
                     with m.If(lane == 0):
                         m.d.sync += [lane.eq(lanes - 1), group_address.eq(group_address + columns)]
         with m.If(self.restart | (self.step & self.last)):
-            m.d.sync += [column.eq(0), row.eq(0), lane.eq(lanes - 1), group_address.eq(0)]
+            m.d.sync += [
+                column.eq(0),
+                column_end.eq(0),
+                row.eq(0),
+                row_end.eq(outputs == 1),
+                lane.eq(lanes - 1),
+                group_address.eq(0),
+            ]
         m.d.comb += [
             self.lane.eq(lane),
             self.address.eq(group_address + column),
