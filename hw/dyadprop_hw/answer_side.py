@@ -333,7 +333,7 @@ class AnswerSide(wiring.Component):
         ]
         begin = Signal()  # another message
         sums = part == Part.SUM
-        m.d.sync += bit.eq(Mux(check.valid, bit + 1, 0))
+        m.d.sync += [bit.eq(Mux(check.valid, bit + 1, 0)), self.request.ready.eq(0)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [part.eq(Part.HEAD), count.eq(1), source.eq(Source.REQUEST)]
@@ -343,7 +343,7 @@ class AnswerSide(wiring.Component):
                     with m.If(queue.whole):
                         m.d.comb += begin.eq(1)
                         m.d.sync += source.eq(vector)
-                with m.If(~whole & self.request.valid & (~waits | self.control.valid)):
+                with m.If(~whole & self.request.valid & ~self.request.ready & (~waits | self.control.valid)):
                     m.d.comb += [begin.eq(1), self.control.ready.eq(request.fenced), check.start.eq(1)]
                     with m.If(request.answer == Answer.CHECKSUM):
                         m.d.sync += [part.eq(Part.SUM), count.eq(replies)]
@@ -365,6 +365,6 @@ class AnswerSide(wiring.Component):
                         with m.If(count == 1):
                             m.d.sync += [part.eq(following), count.eq(following_count)]
                             with m.If(final):
-                                m.d.comb += self.request.ready.eq(source == Source.REQUEST)
+                                m.d.sync += self.request.ready.eq(source == Source.REQUEST)
                                 m.next = "IDLE"
         return m

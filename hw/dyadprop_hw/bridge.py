@@ -12,7 +12,7 @@ from dyadprop_hw.answer_side import AnswerSide
 from dyadprop_hw.command_side import CommandSide
 from dyadprop_hw.network import control_data_bits, network_ports
 from dyadprop_hw.send_window import MessageByte
-from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.streams import Queue, Relay, connect_stream
 
 
 class Bridge(wiring.Component):
@@ -93,7 +93,10 @@ class Bridge(wiring.Component):
         m.submodules.answers = answers = AnswerSide(self.plan, self.identity)
         depth = (self.plan.stages[0].samples + 1) * net.outputs
         m.submodules.targets = targets = Queue(self.target.payload.shape(), depth)
-        connect_stream(m, wiring.flipped(self.received), commands.received)
+        m.submodules.entrance = entrance = Relay(8)
+        m.submodules.exit = exit_ = Relay(MessageByte)
+        connect_stream(m, wiring.flipped(self.received), entrance.i)
+        connect_stream(m, entrance.o, commands.received)
         connect_stream(m, commands.input, wiring.flipped(self.input))
         connect_stream(m, commands.target, targets.i)
         connect_stream(m, targets.o, wiring.flipped(self.target))
@@ -101,7 +104,8 @@ class Bridge(wiring.Component):
         connect_stream(m, commands.request, answers.request)
         connect_stream(m, commands.echoed, answers.echoed)
         connect_stream(m, wiring.flipped(self.control_out), answers.control)
-        connect_stream(m, answers.messages, wiring.flipped(self.messages))
+        connect_stream(m, answers.messages, exit_.i)
+        connect_stream(m, exit_.o, wiring.flipped(self.messages))
         values = [(self.output, answers.outputs)]
         if net.input_gradient:
             values.append((self.input_sensitivity, answers.sensitivities))

@@ -135,6 +135,8 @@ class CommandSide(wiring.Component):
         weight_bits = max(stage.numbers.weight.width for stage in plan.stages)
         m.submodules.aside = aside = Memory(shape=weight_bits, depth=sum(sizes.words), init=[])
         aside_write, aside_read = aside.write_port(), aside.read_port()
+        weight = Signal(weight_bits, reset_less=True)
+        m.d.sync += weight.eq(aside_read.data)
 
         # -- the word that is being put together ------------------------------------------------------------------
         word_bytes = max(
@@ -417,12 +419,14 @@ class CommandSide(wiring.Component):
                         m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += aside_read.en.eq(1)
+                m.next = "KEPT"
+            with m.State("KEPT"):
                 m.next = "STORE"
             with m.State("STORE"):
                 m.d.comb += [
                     self.control.valid.eq(1),
                     self.control.payload.operation.eq(Operation.WORD),
-                    self.control.payload.data.eq(aside_read.data.as_signed()),
+                    self.control.payload.data.eq(weight.as_signed()),
                 ]
                 with m.If(self.control.ready):
                     m.d.sync += [words.eq(words - 1), address.eq(address + 1)]

@@ -11,7 +11,7 @@ from dyadprop.protocol import REGISTER_BYTES, Register
 
 BITS = 8 * REGISTER_BYTES
 INDEX_BITS = (len(Register) - 1).bit_length()
-AGE_BITS = 5  # nothing waits for longer than two times, seven counters of two cycles each, and one more
+AGE_BITS = 5  # nothing waits for longer than two times, seven counters of two cycles each, and two more
 
 COUNTERS = {
     "bad_packet": Register.BAD_PACKETS,
@@ -105,11 +105,11 @@ class LinkRegisters(wiring.Component):
         aged = (Register.FIRST_INPUT, Register.FIRST_GRADIENT, Register.LAST_OUTPUT)
 
         noted = {register: Signal(name=f"noted_{register.name.lower()}") for register in events}
+        counts, stamps = Signal(), Signal()  # what is chosen: a counter, the present cycle
         chosen = Signal(INDEX_BITS)
-        chosen_q1 = Signal(INDEX_BITS, reset_less=True)
-        counting = Signal()  # a counter was read: it is written now
-        counts, stamps = Signal(), Signal()
         age = Signal(AGE_BITS)
+        counts_q1, stamps_q1, counting = Signal(), Signal(), Signal()
+        chosen_q1, chosen_q2 = Signal(INDEX_BITS, reset_less=True), Signal(INDEX_BITS, reset_less=True)
         for register, event in events.items():
             done = Signal(name=f"done_{register.name.lower()}")
             with m.If(event):
@@ -122,7 +122,7 @@ class LinkRegisters(wiring.Component):
                 with m.If(event):
                     m.d.sync += old.eq(1)
             before = Cat(*(noted[r] for r in list(events)[: list(events).index(register)])).any()
-            with m.If(noted[register] & ~before & ~counting & ~clearing[-1]):
+            with m.If(noted[register] & ~before & ~counts_q1 & ~clearing[-1]):
                 m.d.comb += [done.eq(1), chosen.eq(register)]
                 if register in COUNTERS.values():
                     m.d.comb += counts.eq(1)
@@ -131,24 +131,30 @@ class LinkRegisters(wiring.Component):
                 if register in aged:
                     m.d.comb += age.eq(old)
 
-        # One adder: a counter and one, or the present cycle less the age of what happened.
-        summand = Signal(signed(AGE_BITS + 1))
+        # Then a counter is read, and written with one more a cycle later; or the present cycle less the age of what
+        # happened is written. One adder does both.
+        summand = Signal(signed(AGE_BITS + 1))  # 0 while registers are cleared
+        m.d.sync += [
+            counts_q1.eq(counts),
+            stamps_q1.eq(stamps),
+            counting.eq(counts_q1),
+            chosen_q1.eq(chosen),
+            chosen_q2.eq(chosen_q1),
+            summand.eq(Mux(counts_q1, 1, Mux(stamps, -1 - age, 0))),
+        ]
         m.d.comb += [
-            summand.eq(Mux(counting, 1, -age)),
-            write.en.eq(counting | stamps | clearing[-1]),
-            write.addr.eq(Mux(clearing[-1], clearing, Mux(counting, chosen_q1, chosen))),
+            write.en.eq(counting | stamps_q1 | clearing[-1]),
+            write.addr.eq(Mux(clearing[-1], clearing, Mux(counting, chosen_q2, chosen_q1))),
             write.data.eq(Mux(counting, read.data, now) + summand),
-            read.addr.eq(Mux(counts, chosen, self.index)),
+            read.addr.eq(Mux(counts_q1, chosen_q1, self.index)),
             # So yosys need not build what a read of a word gives that is being written.
             read.en.eq(~write.en),
         ]
         index_q1 = Signal.like(self.index, reset_less=True)
         stale = Signal(init=1)  # what was read is no register that is asked for
         m.d.sync += [
-            counting.eq(counts),
-            chosen_q1.eq(chosen),
             index_q1.eq(self.index),
-            stale.eq(counts | write.en | noted[Register.NOW] | self.arm),
+            stale.eq(counts_q1 | write.en | noted[Register.NOW] | self.arm),
         ]
         m.d.comb += [self.there.eq(~stale & (index_q1 == self.index)), self.value.eq(read.data)]
         with m.If(self.index == Register.SELF_TEST):

@@ -22,13 +22,13 @@ class PacketEncoder(wiring.Component):
     start : In(1), head : In(PacketHead)
         Only while idle: send this packet.
     offset : Out, byte : In(8)
-        A byte of the payload: asked for in one cycle, there in the next.
+        A byte of the payload: asked for in one cycle, there in the next but one.
     bytes : Out(stream.Signature(8))
 
     Notes
     -----
     The packet is put into a buffer, a byte a cycle, then sent: a block's code byte stands before its bytes but is known
-    behind them. First byte ``length + 14`` cycles after ``start``, then one every second cycle at most.
+    behind them. First byte ``length + 15`` cycles after ``start``, then one every third cycle at most.
     """
 
     idle: Signal
@@ -63,6 +63,7 @@ class PacketEncoder(wiring.Component):
         index = Signal(range(MAX_PAYLOAD + 1), reset_less=True)  # in the present part of the packet
         place = Signal(range(MAX_PACKET + 2), reset_less=True)  # of the next byte in the buffer
         code = Signal.like(place)  # where the open block's code byte will stand
+        byte = Signal(8, reset_less=True)  # of the buffer, to be sent
         raw = Signal(8)
         put = Signal()  # ``raw`` is the packet's next byte
         close = Signal()  # the packet has ended: so does the open block
@@ -94,12 +95,13 @@ class PacketEncoder(wiring.Component):
                 m.d.comb += [raw.eq(header[:8]), put.eq(1), check.valid.eq(1)]
                 m.d.sync += header.eq(header[8:])
                 with m.If(index == HEADER.size - 1):
+                    m.d.comb += self.offset.eq(1)
                     m.d.sync += index.eq(0)
                     m.next = "PAYLOAD"
                     with m.If(length == 0):
                         m.next = "CHECK"
             with m.State("PAYLOAD"):
-                m.d.comb += [raw.eq(self.byte), put.eq(1), check.valid.eq(1), self.offset.eq(index + 1)]
+                m.d.comb += [raw.eq(self.byte), put.eq(1), check.valid.eq(1), self.offset.eq(index + 2)]
                 with m.If(index == length - 1):
                     m.d.sync += index.eq(0)
                     m.next = "CHECK"
@@ -112,14 +114,17 @@ class PacketEncoder(wiring.Component):
                 m.d.sync += code.eq(0)  # from here on: the byte that is sent
                 m.next = "READ"
             with m.State("READ"):
+                m.next = "FETCH"
+            with m.State("FETCH"):
                 m.next = "SEND"
             with m.State("SEND"):
-                m.d.comb += [self.bytes.valid.eq(1), self.bytes.payload.eq(Mux(code == place, DELIMITER, read.data))]
+                m.d.comb += [self.bytes.valid.eq(1), self.bytes.payload.eq(Mux(code == place, DELIMITER, byte))]
                 with m.If(self.bytes.ready):
                     m.d.sync += code.eq(code + 1)
                     m.next = "READ"
                     with m.If(code == place):
                         m.next = "IDLE"
+        m.d.sync += byte.eq(read.data)
         m.d.comb += [read.addr.eq(code), read.en.eq(fsm.ongoing("READ"))]
         claim(m, ~self.start | self.idle)
         claim(m, ~self.start | (self.head.length <= MAX_PAYLOAD))

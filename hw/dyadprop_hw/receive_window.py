@@ -111,9 +111,6 @@ class ReceiveWindow(wiring.Component):
         free = Signal()
         m.d.comb += [
             ahead.eq(self.number - self.acknowledge),
-            self.expected.eq(ahead == 0),
-            # by less than 2^15
-            self.behind.eq(ahead[15] & (ahead[:15] != 0)),
             free.eq(held != self.slots),
             self.room.eq(free & ~late),
             self.credit.eq(self.slots - held),
@@ -123,6 +120,11 @@ class ReceiveWindow(wiring.Component):
             length_write.en.eq(self.accept),
             length_write.addr.eq(self.acknowledge[:slot_bits]),
             length_write.data.eq(self.length),
+        ]
+        m.d.sync += [
+            self.expected.eq(ahead == 0),
+            # by less than 2^15
+            self.behind.eq(ahead[15] & (ahead[:15] != 0)),
         ]
         claim(m, ~self.accept | (self.expected & self.room))
         with m.If(self.write & (self.offset == 0)):

@@ -64,7 +64,7 @@ class PowerOnTest(wiring.Component):
 
     Notes
     -----
-    Two cycles a row and one a byte, and as long as the other side makes it wait. One ROM of a row's 12 bits; no
+    Three cycles a row and one a byte, and as long as the other side makes it wait. One ROM of a row's 12 bits; no
     multiplier.
     """
 
@@ -106,7 +106,8 @@ class PowerOnTest(wiring.Component):
         )
         read = rom.read_port()
         place = Signal(range(len(program.rows)))
-        row = data.View(_ROW, read.data)
+        row = Signal(_ROW, reset_less=True)  # alone behind the ROM, so that a build can move it into the block
+        m.d.sync += row.eq(read.data)
         step, value = row.step, row.value
         argument = Signal(_ARGUMENT, reset_less=True)
         counters = {
@@ -160,6 +161,8 @@ class PowerOnTest(wiring.Component):
 
         with m.FSM():
             with m.State("FETCH"):
+                m.next = "READ"
+            with m.State("READ"):
                 m.next = "DO"
             with m.State("DO"):
                 with m.If(on):

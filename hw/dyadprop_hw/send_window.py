@@ -33,7 +33,7 @@ class SendWindow(wiring.Component):
     take : In(1)
         It is being sent from now on.
     offset : In, byte : Out(8)
-        A byte of the packet taken last: asked for in one cycle, there in the next.
+        A byte of the packet taken last: asked for in one cycle, there in the next but one.
     acknowledge : In(16), acknowledged : In(1)
         The host has all before this number. Nothing happens if that is before the oldest one kept, or if one before it
         was never sent.
@@ -138,18 +138,23 @@ class SendWindow(wiring.Component):
             length_read.addr.eq(self.number),
             length_read.en.eq(~looked_up),
             self.length.eq(length_read.data),
-            self.pending.eq(looked_up),
             read.addr.eq(Cat(self.offset, sending)),
-            self.byte.eq(read.data),
         ]
-        gone = Signal(16)
-        drop = Signal()
-        dropped = Signal(counts)
-        m.d.comb += [
-            gone.eq(self.acknowledge - oldest),
-            drop.eq(self.acknowledged & (gone <= sent)),
-            dropped.eq(Mux(drop, gone, 0)),
+        m.d.sync += self.byte.eq(read.data)
+        # How many are gone, whether so many were sent, and then they go: nothing is taken in the meantime.
+        gone_q1 = Signal(16, reset_less=True)
+        dropped_q2 = Signal(counts, reset_less=True)
+        acknowledged_q1, again_q1, drop_q2, again_q2 = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [
+            gone_q1.eq(self.acknowledge - oldest),
+            acknowledged_q1.eq(self.acknowledged),
+            again_q1.eq(self.again),
+            dropped_q2.eq(gone_q1),
+            drop_q2.eq(acknowledged_q1 & (gone_q1 <= sent)),
+            again_q2.eq(again_q1),
         ]
+        m.d.comb += self.pending.eq(looked_up & ~acknowledged_q1 & ~drop_q2)
+        dropped = Mux(drop_q2, dropped_q2, 0)
         claim(m, ~self.take | self.pending)
         claim(m, ~(self.take & self.acknowledged))
         claim(m, (cursor <= sent) & (sent <= whole) & (whole <= self.slots))
@@ -161,10 +166,8 @@ class SendWindow(wiring.Component):
         ]
         with m.If(self.take):
             m.d.sync += [cursor.eq(cursor + 1), sending.eq(self.number), looked_up.eq(0)]
-        with m.If(self.acknowledged):
-            m.d.sync += looked_up.eq(0)
-        with m.If(drop):
-            m.d.sync += cursor.eq(Mux(self.again | (cursor < dropped), 0, cursor - dropped))
+        with m.If(drop_q2):
+            m.d.sync += [looked_up.eq(0), cursor.eq(Mux(again_q2 | (cursor < dropped), 0, cursor - dropped))]
         with m.If(self.begin):
             m.d.sync += [
                 oldest.eq(self.first),
@@ -174,5 +177,7 @@ class SendWindow(wiring.Component):
                 filled.eq(0),
                 ended.eq(0),
                 looked_up.eq(0),
+                acknowledged_q1.eq(0),
+                drop_q2.eq(0),
             ]
         return m

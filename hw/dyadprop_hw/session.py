@@ -41,8 +41,8 @@ class Session(wiring.Component):
 
     Notes
     -----
-    A packet is answered the cycle after it was decoded, if nothing is being sent. Two block RAMs for the slots and one
-    for the packet that is being sent.
+    A packet is judged the cycle after it was decoded, and answered in the next if nothing is being sent. Two block
+    RAMs for the slots and one for the packet that is being sent.
     """
 
     rx: Any
@@ -99,26 +99,34 @@ class Session(wiring.Component):
 
         packet = decoder.packet.payload
         header, length = packet.header, packet.length
-        judged = decoder.packet.valid & decoder.packet.ready
-        mine = is_open & (header.session == session)
-        repeated = mine & (header.sequence == host_first) & (header.acknowledge == own_first)
+        # A packet stands still until it is judged: what it is is known a cycle later.
+        known = Signal()
+        judged = known & decoder.packet.ready
+        m.d.sync += known.eq(decoder.packet.valid & ~judged)
+        mine, repeated = Signal(), Signal()
+        own_session = is_open & (header.session == session)
+        m.d.sync += [
+            mine.eq(own_session),
+            repeated.eq(own_session & (header.sequence == host_first) & (header.acknowledge == own_first)),
+        ]
         kind_bits = Packet.CLOSED.bit_length()
         kind = header.kind[:kind_bits]
         high = header.kind[kind_bits:] != 0
         is_open_packet = (kind == Packet.OPEN) & ~high
         begin = Signal()
         wrong = Signal()  # of a length that its kind cannot have
+        m.d.sync += wrong.eq(0)
         with m.If(~high):
             with m.Switch(kind):
                 with m.Case(Packet.DATA):
-                    m.d.comb += wrong.eq(length == 0)
+                    m.d.sync += wrong.eq(length == 0)
                 with m.Case(Packet.OPEN):
-                    m.d.comb += wrong.eq(length != 1)
+                    m.d.sync += wrong.eq(length != 1)
                 with m.Case(*(k for k in Packet if k not in (Packet.DATA, Packet.OPEN, Packet.OPENED))):
-                    m.d.comb += wrong.eq(length != 0)
+                    m.d.sync += wrong.eq(length != 0)
         fresh = is_open_packet & ~wrong & (version == VERSION) & ~repeated
         m.d.comb += [
-            decoder.packet.ready.eq(~(fresh & self.committing) & ~self.restart),
+            decoder.packet.ready.eq(known & ~(fresh & self.committing) & ~self.restart),
             begin.eq(judged & fresh),
             self.bad.eq(decoder.bad | (judged & wrong)),
             inbox.write.eq(decoder.write),
@@ -231,7 +239,7 @@ class Session(wiring.Component):
             ]
 
         # While a session waits to begin, what is behind the streams must be able to come to its end.
-        waiting = decoder.packet.valid & fresh & self.committing
+        waiting = known & fresh & self.committing
         m.d.comb += [
             outbox.messages.payload.eq(self.messages.payload),
             outbox.messages.valid.eq(self.messages.valid & ~waiting & ~self.restart),

@@ -90,3 +90,39 @@ class Queue(wiring.Component):
             with m.If(buffer.r_en):
                 m.d.sync += [word.eq(buffer.r_data), self.o.valid.eq(buffer.r_rdy)]
         return m
+
+
+class Relay(wiring.Component):
+    """One place between two blocks, so that no path leads from one through the other.
+
+    Parameters
+    ----------
+    shape : shape-castable
+        Of the payload.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape))
+
+    Notes
+    -----
+    Latency 1, interval 2. A register for each bit, and one more.
+    """
+
+    i: Any
+    o: Any
+
+    def __init__(self, shape: ShapeLike) -> None:
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: object) -> Module:
+        """Take an item while there is none."""
+        m = Module()
+        word = Signal.like(Value.cast(self.o.payload), reset_less=True)
+        m.d.comb += [Value.cast(self.o.payload).eq(word), self.i.ready.eq(~self.o.valid)]
+        with m.If(~self.o.valid):
+            m.d.sync += [word.eq(Value.cast(self.i.payload)), self.o.valid.eq(self.i.valid)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m
