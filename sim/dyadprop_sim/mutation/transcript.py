@@ -28,7 +28,7 @@ STEPS = ((0.0, 1), (0.3, 2), (0.7, 3), (0.0, 2), (0.0, 2), (0.0, 1))  # stalls, 
 STOPPED = 0.999  # rounds to a stall in each cycle
 # Batches of each kind, with and without softmax, whose quotients differ in rare carries.
 BULK = {("realistic", False): 12, ("realistic", True): 40}
-EXACT = 10  # steps of each kind from accumulators that are chosen to the last bit
+EXACT = 20  # steps of each kind from accumulators that are chosen to the last bit
 SINGLE = 6  # batches with one weight a row
 DRAWN = 20_000  # samples to choose rare ones from
 EDGE = 5  # samples on, above and below each unit's rounding edge
@@ -709,7 +709,7 @@ class Script:
         self.rtl.counters([self.rtl.command(self.depth + 1, Operation.RATE, [FULL_SCALE])])
 
     def _untold(self, data: Data) -> Iterator[Entry]:
-        """Learn and step before any rate has been set: full seeds, and whole gradients.
+        """Learn and step before any rate has been set: full seeds, and whole gradients; large ones, and those that fit.
 
         With every second seed gradients are stored before: then the first sample does not start from zero, and rows
         that do not exist hold anything.
@@ -717,9 +717,11 @@ class Script:
         if self.seed % 2:
             self._sums = self._draw_residuals([6] * self.depth)
             self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
-        part = Data(data.params, data.x[:1], data.targets[:1], data.seeds[:1])
-        one = np.ones(1, dtype=np.int64)
-        yield from self._learn_and_step("before any rate", part, 0 * one, [0] * self.depth)
+        for drawn in (data, draw_data(self.net, self.seed, "realistic", 1)):
+            self._params = list(drawn.params)
+            self.rtl.load(drawn.params)
+            part = Data(drawn.params, drawn.x[:1], drawn.targets[:1], drawn.seeds[:1])
+            yield from self._learn_and_step("before any rate", part, np.zeros(1, dtype=np.int64), [0] * self.depth)
         self._params = list(data.params)
         self.rtl.load(data.params)
 
