@@ -165,6 +165,8 @@ class AnswerSide(wiring.Component):
         m.submodules.sizes = table = StageSizes(sizes)
         m.submodules.check = check = crc.Processor(crc.catalog.CRC32_ETHERNET(1))
         rom_read = rom.read_port()
+        rom_byte = Signal(8, reset_less=True)
+        m.d.sync += rom_byte.eq(rom_read.data)
         m.d.comb += self.output_done.eq(outputs.arrived)
         request = self.request.payload
         head = len(self.plan.stages) + 1
@@ -309,7 +311,7 @@ class AnswerSide(wiring.Component):
                 m.d.comb += [loaded.eq(self.echoed.payload), size.eq(1), there.eq(self.echoed.valid)]
                 m.d.comb += self.echoed.ready.eq(take)
             with m.Case(Part.IDENTITY):
-                m.d.comb += [loaded.eq(rom_read.data), size.eq(1)]
+                m.d.comb += [loaded.eq(rom_byte), size.eq(1)]
             with m.Case(Part.REGISTERS):
                 m.d.comb += [loaded.eq(self.register_value), size.eq(REGISTER_BYTES), there.eq(self.register_there)]
             with m.Case(Part.REPLIES, Part.SUM):
@@ -322,20 +324,24 @@ class AnswerSide(wiring.Component):
                     with m.If(source == vector):
                         m.d.comb += [loaded.eq(queue.o.payload), size.eq(word_bytes), queue.o.ready.eq(take)]
 
+        # Of the present word, known before it is sent: the part ends with it, the message does; what follows if not.
+        ends, ends_message = Signal(), Signal()
+        next_part, next_count = Signal(Part), Signal(LENGTH_BITS)
         m.d.comb += [
-            # Asked for while the byte before is sent.
+            # Asked for two cycles before: while the byte before is loaded.
             rom_read.addr.eq(Mux(part == Part.IDENTITY, len(self.identity) + 1 - count, 0)),
             self.register_index.eq(len(Register) - count),
             self.messages.payload.byte.eq(word[:8]),
-            self.messages.payload.last.eq((left == 0) & (count == 1) & final),
+            self.messages.payload.last.eq((left == 0) & ends & ends_message),
             # A bit a cycle: no host waits for a check sum as it waits for words.
             check.data.eq(word[:8].bit_select(bit, 1)),
         ]
         begin = Signal()  # another message
         sums = part == Part.SUM
-        m.d.sync += [bit.eq(Mux(check.valid, bit + 1, 0)), self.request.ready.eq(0)]
+        m.d.sync += [bit.eq(Mux(check.valid, bit + 1, 0)), self.request.ready.eq(0), self.arm.eq(0)]
         with m.FSM():
             with m.State("IDLE"):
+                m.d.comb += check.start.eq(1)
                 m.d.sync += [part.eq(Part.HEAD), count.eq(1), source.eq(Source.REQUEST)]
                 whole: Any = 0
                 for vector, (queue, _, _, _) in reversed(vectors.items()):
@@ -344,15 +350,16 @@ class AnswerSide(wiring.Component):
                         m.d.comb += begin.eq(1)
                         m.d.sync += source.eq(vector)
                 with m.If(~whole & self.request.valid & ~self.request.ready & (~waits | self.control.valid)):
-                    m.d.comb += [begin.eq(1), self.control.ready.eq(request.fenced), check.start.eq(1)]
+                    m.d.comb += [begin.eq(1), self.control.ready.eq(request.fenced)]
                     with m.If(request.answer == Answer.CHECKSUM):
                         m.d.sync += [part.eq(Part.SUM), count.eq(replies)]
-                    m.d.comb += self.arm.eq(request.answer == Answer.REGISTERS)
+                    m.d.sync += self.arm.eq(request.answer == Answer.REGISTERS)
                 with m.If(begin):
                     m.next = "LOAD"
             with m.State("LOAD"):
                 m.d.comb += take.eq(1)
-                m.d.sync += [word.eq(loaded), left.eq(size - 1)]
+                m.d.sync += [word.eq(loaded), left.eq(size - 1), ends.eq(count == 1), ends_message.eq(final)]
+                m.d.sync += [next_part.eq(following), next_count.eq(following_count)]
                 with m.If(there):
                     m.next = "SEND"
             with m.State("SEND"):
@@ -362,9 +369,9 @@ class AnswerSide(wiring.Component):
                     with m.If(left == 0):
                         m.d.sync += count.eq(count - 1)
                         m.next = "LOAD"
-                        with m.If(count == 1):
-                            m.d.sync += [part.eq(following), count.eq(following_count)]
-                            with m.If(final):
+                        with m.If(ends):
+                            m.d.sync += [part.eq(next_part), count.eq(next_count)]
+                            with m.If(ends_message):
                                 m.d.sync += self.request.ready.eq(source == Source.REQUEST)
                                 m.next = "IDLE"
         return m

@@ -160,7 +160,7 @@ class CommandSide(wiring.Component):
 
         # -- the command ------------------------------------------------------------------------------------------
         kind = Signal(8)
-        left = Signal(LENGTH_BITS)  # bytes of the body
+        left, none_left = Signal(LENGTH_BITS), Signal()  # bytes of the body
         largest = max(*(_length(command, sizes)[0] for command in Command), *Command, MIN_PERIOD, stages + 1)
         expected = Signal(range(max(largest, *table.columns["weights_in"], *table.columns["gradients_in"]) + 1))
         got = Signal(LENGTH_BITS)
@@ -169,6 +169,8 @@ class CommandSide(wiring.Component):
         stage = Signal(self._control["stage"].shape)
         operation = Signal(self._control["operation"].shape)
         words = Signal(range(max(net.inputs, net.outputs, *sizes.words) + 1))  # still to come
+        last = Signal()  # one word: known two cycles behind ``words``
+        m.d.sync += last.eq(words == 1)
         address = Signal(range(sum(sizes.words)))
         complete = Signal(stages)  # stages whose weights are kept aside
         held = Signal()
@@ -179,8 +181,14 @@ class CommandSide(wiring.Component):
         asking = Signal()  # the network is being asked for words: it takes the command when it has given them
         m.d.comb += table.stage.eq(stage)
 
-        def is_one(*commands: Command) -> Value:
-            return Cat(*(kind == command for command in commands)).any()
+        kinds: dict[tuple[Command, ...], Signal] = {}
+
+        def is_one(*commands: Command) -> Signal:
+            """Say whether the command is one of these; known two cycles behind ``kind``'s coming."""
+            if commands not in kinds:
+                names = "_or_".join(command.name.lower() for command in commands[:3])
+                kinds[commands] = Signal(name=f"is_{names}")
+            return kinds[commands]
 
         def refuse(why: Reason) -> None:
             m.d.sync += reason.eq(why)
@@ -196,7 +204,11 @@ class CommandSide(wiring.Component):
 
         taken = self.received.valid & self.received.ready
         with m.If(taken):
-            m.d.sync += [word.eq(Cat(word[8:], self.received.payload)), left.eq(left - 1)]
+            m.d.sync += [
+                word.eq(Cat(word[8:], self.received.payload)),
+                left.eq(left - 1),
+                none_left.eq(left == 1),
+            ]
         m.d.comb += [
             self.echoed.payload.eq(self.received.payload),
             self.input.payload.value.eq(collected(sizes.input_word, net.formats.activation.width)),
@@ -271,10 +283,13 @@ class CommandSide(wiring.Component):
                 m.d.sync += [
                     kind.eq(collected(MESSAGE_HEADER, 8)),
                     left.eq(length),
+                    none_left.eq(length == 0),
                     got.eq(length),
                     multiple.eq(0),
                     skip.eq(1),
                 ]
+                m.next = "DECODE"
+            with m.State("DECODE"):
                 m.next = "KNOWN"
             with m.State("KNOWN"):
                 m.d.sync += [rest.eq(0), fenced.eq(0)]
@@ -360,7 +375,6 @@ class CommandSide(wiring.Component):
                 with m.If(moved):
                     m.d.sync += [words.eq(words - 1), address.eq(address + 1)]
                     m.next = "WORD"
-                last = words == 1
                 with m.If(is_one(Command.LOAD)):
                     m.d.comb += [aside_write.en.eq(1), moved.eq(1)]
                     with m.If(last):
@@ -389,7 +403,7 @@ class CommandSide(wiring.Component):
                     m.d.comb += [self.target.valid.eq(1), moved.eq(self.target.ready)]
                     with m.If(moved & last):
                         m.d.sync += [targets.eq(0), words.eq(net.inputs), held.eq(0)]
-                        with m.If(left == 0):
+                        with m.If(none_left):
                             m.next = "HEADER"
                 with m.Else():
                     m.d.comb += [self.input.valid.eq(1), moved.eq(self.input.ready)]
@@ -398,7 +412,7 @@ class CommandSide(wiring.Component):
                         m.d.sync += words.eq(net.inputs)
                         with m.If(is_one(*TARGETS)):
                             m.d.sync += [targets.eq(1), words.eq(net.outputs)]
-                        with m.Elif(left == 0):
+                        with m.Elif(none_left):
                             m.d.sync += held.eq(is_one(Command.HOLD))
                             m.next = "HEADER"
 
@@ -431,7 +445,7 @@ class CommandSide(wiring.Component):
                 with m.If(self.control.ready):
                     m.d.sync += [words.eq(words - 1), address.eq(address + 1)]
                     m.next = "FETCH"
-                    with m.If(words == 1):
+                    with m.If(last):
                         m.d.sync += stage.eq(stage + 1)
                         m.next = "FIRST"
                         with m.If(stage == stages):
@@ -484,14 +498,16 @@ class CommandSide(wiring.Component):
                     m.next = "HEADER"
                     with m.If(skip):
                         m.next = "SKIP"
-                    with m.Elif(is_one(Command.CONTROL) & (left != 0)):
+                    with m.Elif(is_one(Command.CONTROL) & ~none_left):
                         m.d.sync += answer.eq(Answer.REPLY)
                         m.next = "WORD"
             with m.State("SKIP"):
-                with m.If(left == 0):
+                with m.If(none_left):
                     m.next = "HEADER"
                 with m.Else():
                     m.d.comb += self.received.ready.eq(1)
+        for commands, flag in kinds.items():
+            m.d.sync += flag.eq(Cat(*(kind == command for command in commands)).any())
         return m
 
 

@@ -11,7 +11,7 @@ from dyadprop.protocol import REGISTER_BYTES, Register
 
 BITS = 8 * REGISTER_BYTES
 INDEX_BITS = (len(Register) - 1).bit_length()
-AGE_BITS = 5  # nothing waits for longer than two times, seven counters of two cycles each, and two more
+AGE_BITS = 5  # nothing waits for longer than two times, seven counters, three cycles each, and three more
 
 COUNTERS = {
     "bad_packet": Register.BAD_PACKETS,
@@ -105,11 +105,10 @@ class LinkRegisters(wiring.Component):
         aged = (Register.FIRST_INPUT, Register.FIRST_GRADIENT, Register.LAST_OUTPUT)
 
         noted = {register: Signal(name=f"noted_{register.name.lower()}") for register in events}
+        idle = Signal()  # nothing is on its way
         counts, stamps = Signal(), Signal()  # what is chosen: a counter, the present cycle
         chosen = Signal(INDEX_BITS)
         age = Signal(AGE_BITS)
-        counts_q1, stamps_q1, counting = Signal(), Signal(), Signal()
-        chosen_q1, chosen_q2 = Signal(INDEX_BITS, reset_less=True), Signal(INDEX_BITS, reset_less=True)
         for register, event in events.items():
             done = Signal(name=f"done_{register.name.lower()}")
             with m.If(event):
@@ -122,7 +121,7 @@ class LinkRegisters(wiring.Component):
                 with m.If(event):
                     m.d.sync += old.eq(1)
             before = Cat(*(noted[r] for r in list(events)[: list(events).index(register)])).any()
-            with m.If(noted[register] & ~before & ~counts_q1 & ~clearing[-1]):
+            with m.If(noted[register] & ~before & idle):
                 m.d.comb += [done.eq(1), chosen.eq(register)]
                 if register in COUNTERS.values():
                     m.d.comb += counts.eq(1)
@@ -131,21 +130,27 @@ class LinkRegisters(wiring.Component):
                 if register in aged:
                     m.d.comb += age.eq(old)
 
-        # Then a counter is read, and written with one more a cycle later; or the present cycle less the age of what
-        # happened is written. One adder does both.
-        summand = Signal(signed(AGE_BITS + 1))  # 0 while registers are cleared
+        # Two cycles later it is written, by one adder: a counter that was read in between and one, or the present cycle
+        # less the age of what happened.
+        counts_q1, counts_q2, stamps_q1, stamps_q2 = Signal(), Signal(), Signal(), Signal()
+        chosen_q1 = Signal(INDEX_BITS, reset_less=True)
+        age_q1 = Signal(AGE_BITS, reset_less=True)
+        summand_q2 = Signal(signed(AGE_BITS + 2))  # 0 while registers are cleared
         m.d.sync += [
             counts_q1.eq(counts),
             stamps_q1.eq(stamps),
-            counting.eq(counts_q1),
-            chosen_q1.eq(chosen),
-            chosen_q2.eq(chosen_q1),
-            summand.eq(Mux(counts_q1, 1, Mux(stamps, -1 - age, 0))),
+            counts_q2.eq(counts_q1),
+            stamps_q2.eq(stamps_q1),
+            age_q1.eq(age),
+            summand_q2.eq(Mux(counts_q1, 1, Mux(stamps_q1, -2 - age_q1, 0))),
         ]
+        with m.If(idle):
+            m.d.sync += chosen_q1.eq(chosen)
         m.d.comb += [
-            write.en.eq(counting | stamps_q1 | clearing[-1]),
-            write.addr.eq(Mux(clearing[-1], clearing, Mux(counting, chosen_q2, chosen_q1))),
-            write.data.eq(Mux(counting, read.data, now) + summand),
+            idle.eq(~(counts_q1 | stamps_q1 | counts_q2 | stamps_q2 | clearing[-1])),
+            write.en.eq(counts_q2 | stamps_q2 | clearing[-1]),
+            write.addr.eq(Mux(clearing[-1], clearing, chosen_q1)),
+            write.data.eq(Mux(counts_q2, read.data, now) + summand_q2),
             read.addr.eq(Mux(counts_q1, chosen_q1, self.index)),
             # So yosys need not build what a read of a word gives that is being written.
             read.en.eq(~write.en),

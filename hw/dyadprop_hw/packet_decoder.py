@@ -102,10 +102,11 @@ class PacketDecoder(wiring.Component):
             with m.If(block == 0):
                 m.d.sync += block.eq(self.bytes.payload - 1)
 
+        m.d.sync += self.bad.eq(0)
         whole = (block == 0) & check.match_detected & (count >= OVERHEAD) & (count <= MAX_PACKET)
         with m.If(taken & end):
             m.d.sync += [begun.eq(0), block.eq(0), count.eq(0), length.eq(count - OVERHEAD), waiting.eq(begun & whole)]
-            m.d.comb += self.bad.eq(begun & ~whole)
+            m.d.sync += self.bad.eq(begun & ~whole)
         with m.If(self.packet.valid & self.packet.ready):
             m.d.sync += waiting.eq(0)
         claim(m, ~self.write | (count <= MAX_PACKET))

@@ -59,7 +59,7 @@ class PacketEncoder(wiring.Component):
         m.submodules.buffer = buffer = Memory(shape=8, depth=MAX_PACKET + 2, init=[], attrs=style)
         write, read = buffer.write_port(), buffer.read_port()
         header = Signal(HEADER.size * 8, reset_less=True)
-        length = Signal(range(MAX_PAYLOAD + 1), reset_less=True)
+        length = Signal(range(MAX_PAYLOAD + 1), reset_less=True)  # of the payload that is still to come
         index = Signal(range(MAX_PAYLOAD + 1), reset_less=True)  # in the present part of the packet
         place = Signal(range(MAX_PACKET + 2), reset_less=True)  # of the next byte in the buffer
         code = Signal.like(place)  # where the open block's code byte will stand
@@ -102,7 +102,8 @@ class PacketEncoder(wiring.Component):
                         m.next = "CHECK"
             with m.State("PAYLOAD"):
                 m.d.comb += [raw.eq(self.byte), put.eq(1), check.valid.eq(1), self.offset.eq(index + 2)]
-                with m.If(index == length - 1):
+                m.d.sync += length.eq(length - 1)
+                with m.If(length == 1):
                     m.d.sync += index.eq(0)
                     m.next = "CHECK"
             with m.State("CHECK"):

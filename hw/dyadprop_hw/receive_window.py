@@ -103,7 +103,9 @@ class ReceiveWindow(wiring.Component):
         held = Signal(range(self.slots + 1))
         oldest = Signal(slot_bits, reset_less=True)  # slot that is being read
         position = Signal(range(MAX_PAYLOAD + 1), reset_less=True)
-        reading = Signal()  # ``length_read`` holds the oldest slot's
+        looking = Signal()  # ``length_read`` holds the oldest slot's
+        reading = Signal()  # and whether the byte at ``position`` is its last is known
+        ends = Signal()
         valid = Signal()
         late = Signal()  # the slot became free only when bytes of the packet had passed
 
@@ -135,28 +137,32 @@ class ReceiveWindow(wiring.Component):
         fetch = Signal()
         m.d.comb += [
             length_read.addr.eq(oldest),
-            length_read.en.eq(~reading),
+            length_read.en.eq(~looking),
             fetch.eq(reading & (~valid | self.received.ready)),
             read.en.eq(fetch),
             read.addr.eq(Cat(position[: len(self.offset)], oldest)),
-            self.freed.eq(fetch & (position == length_read.data - 1)),
+            self.freed.eq(fetch & ends),
             self.received.valid.eq(valid),
             self.received.payload.eq(read.data),
         ]
+        m.d.sync += ends.eq(position + 1 + fetch == length_read.data)
         with m.If(fetch):
             m.d.sync += [valid.eq(1), position.eq(position + 1)]
         with m.Elif(self.received.ready):
             m.d.sync += valid.eq(0)
-        with m.If(~reading):
-            m.d.sync += [reading.eq(held != 0), position.eq(0)]
+        with m.If(~looking):
+            m.d.sync += [looking.eq(held != 0), position.eq(0)]
         with m.Elif(self.freed):
-            m.d.sync += [reading.eq(0), oldest.eq(oldest + 1)]
+            m.d.sync += [looking.eq(0), reading.eq(0), oldest.eq(oldest + 1)]
+        with m.Else():
+            m.d.sync += reading.eq(1)
         m.d.sync += held.eq(held + self.accept - self.freed)
         with m.If(self.begin):
             m.d.sync += [
                 self.acknowledge.eq(self.first),
                 oldest.eq(self.first[:slot_bits]),
                 held.eq(0),
+                looking.eq(0),
                 reading.eq(0),
                 valid.eq(0),
                 late.eq(0),

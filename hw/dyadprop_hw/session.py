@@ -103,16 +103,18 @@ class Session(wiring.Component):
         known = Signal()
         judged = known & decoder.packet.ready
         m.d.sync += known.eq(decoder.packet.valid & ~judged)
+        kind_bits = Packet.CLOSED.bit_length()
+        kind = header.kind[:kind_bits]
+        high = header.kind[kind_bits:] != 0
         mine, repeated = Signal(), Signal()
+        is_open_packet, right_version = Signal(), Signal()
         own_session = is_open & (header.session == session)
         m.d.sync += [
             mine.eq(own_session),
             repeated.eq(own_session & (header.sequence == host_first) & (header.acknowledge == own_first)),
+            is_open_packet.eq((kind == Packet.OPEN) & ~high),
+            right_version.eq(version == VERSION),
         ]
-        kind_bits = Packet.CLOSED.bit_length()
-        kind = header.kind[:kind_bits]
-        high = header.kind[kind_bits:] != 0
-        is_open_packet = (kind == Packet.OPEN) & ~high
         begin = Signal()
         wrong = Signal()  # of a length that its kind cannot have
         m.d.sync += wrong.eq(0)
@@ -124,7 +126,7 @@ class Session(wiring.Component):
                     m.d.sync += wrong.eq(length != 1)
                 with m.Case(*(k for k in Packet if k not in (Packet.DATA, Packet.OPEN, Packet.OPENED))):
                     m.d.sync += wrong.eq(length != 0)
-        fresh = is_open_packet & ~wrong & (version == VERSION) & ~repeated
+        fresh = is_open_packet & ~wrong & right_version & ~repeated
         m.d.comb += [
             decoder.packet.ready.eq(known & ~(fresh & self.committing) & ~self.restart),
             begin.eq(judged & fresh),
