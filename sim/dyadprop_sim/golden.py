@@ -210,7 +210,14 @@ class Model:
         -------
         Counter
             Of ``(l, "weight")``: entries that left their format and were limited to it.
+
+        Raises
+        ------
+        ShapeError
+            If there are not as many gradients as layers.
         """
+        if len(gradients) != self.depth:
+            raise ShapeError(f"{len(gradients)} layers of gradients given; network expects {self.depth}")
         counts: Counter[tuple[int, str]] = Counter()
         for l, (s, gradient) in enumerate(zip(self._stages, gradients, strict=True), start=1):
             entry, residual = self.params[l - 1], self.residuals[l - 1]

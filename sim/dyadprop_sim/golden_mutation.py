@@ -48,7 +48,10 @@ MODULES = {
     "golden": Subject(
         "sim/dyadprop_sim/golden.py",
         ("tests/sim/test_golden.py", "tests/sim/test_step.py", "tests/sim/test_relaxation.py"),
-        {},
+        {
+            "strict=False": "both sides have an entry a layer: what callers give is counted before",
+            "words.min(initial= 1) < form.min_int": "the least word of a format is negative: 1 is no less than it, as 0",
+        },
     ),
 }
 TIMEOUT = 120  # seconds a mutant: the tests themselves take about 15
