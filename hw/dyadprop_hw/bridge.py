@@ -105,7 +105,9 @@ class Bridge(wiring.Component):
         connect_stream(m, commands.control, wiring.flipped(self.control_in))
         connect_stream(m, commands.request, answers.request)
         connect_stream(m, commands.echoed, answers.echoed)
-        connect_stream(m, wiring.flipped(self.control_out), answers.control)
+        m.submodules.replies = replies = Relay(self.control_out.payload.shape())
+        connect_stream(m, wiring.flipped(self.control_out), replies.i)
+        connect_stream(m, replies.o, answers.control)
         connect_stream(m, answers.messages, exit_.i)
         connect_stream(m, exit_.o, wiring.flipped(self.messages))
         values = [(self.output, answers.outputs)]

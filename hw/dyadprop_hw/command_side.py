@@ -166,6 +166,8 @@ class CommandSide(wiring.Component):
         got = Signal(LENGTH_BITS)
         rest = Signal(range(2 * max(sizes.inputs + sizes.targets, CONTROL_BYTES, sizes.inputs)))
         multiple = Signal()
+        right_length = Signal()
+        m.d.sync += right_length.eq(Mux(multiple, (rest == 0) & (got != 0), got == expected))
         stage = Signal(self._control["stage"].shape)
         operation = Signal(self._control["operation"].shape)
         words = Signal(range(max(net.inputs, net.outputs, *sizes.words) + 1))  # still to come
@@ -326,7 +328,7 @@ class CommandSide(wiring.Component):
                     m.d.sync += expected.eq(table.weights_in)
                 with m.Elif(is_one(Command.WRITE_GRADIENT)):
                     m.d.sync += expected.eq(table.gradients_in)
-                m.next = "LENGTH"
+                m.next = "COMPARE"
             with m.State("DIVIDE"):
                 # One bit of the length a cycle, the highest first.
                 m.d.sync += index.eq(index + 1)
@@ -334,9 +336,11 @@ class CommandSide(wiring.Component):
                 m.d.sync += rest.eq(Mux(shifted >= expected, shifted - expected, shifted))
                 with m.If(index == LENGTH_BITS - 1):
                     m.d.sync += index.eq(0)
-                    m.next = "LENGTH"
+                    m.next = "COMPARE"
+            with m.State("COMPARE"):
+                m.next = "LENGTH"
             with m.State("LENGTH"):
-                with m.If(Mux(multiple, (rest == 0) & (got != 0), got == expected)):
+                with m.If(right_length):
                     m.d.sync += skip.eq(0)
                     m.next = "BEGIN"
                 with m.Else():

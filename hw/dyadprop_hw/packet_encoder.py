@@ -28,7 +28,7 @@ class PacketEncoder(wiring.Component):
     Notes
     -----
     The packet is put into a buffer, a byte a cycle, then sent: a block's code byte stands before its bytes but is known
-    behind them. First byte ``length + 15`` cycles after ``start``, then one every third cycle at most.
+    behind them. First byte ``length + 16`` cycles after ``start``, then one every third cycle at most.
     """
 
     idle: Signal
@@ -68,15 +68,16 @@ class PacketEncoder(wiring.Component):
         put = Signal()  # ``raw`` is the packet's next byte
         close = Signal()  # the packet has ended: so does the open block
 
+        address, byte_in = Signal.like(write.addr), Signal(8)
+        m.d.sync += [write.en.eq(put | close), write.addr.eq(address), write.data.eq(byte_in)]
         m.d.comb += [
-            write.en.eq(put | close),
-            write.addr.eq(place),
-            write.data.eq(raw),
+            address.eq(place),
+            byte_in.eq(raw),
             check.start.eq(self.start),
             check.data.eq(raw),
         ]
         with m.If((raw == 0) | close):
-            m.d.comb += [write.addr.eq(code), write.data.eq(place - code)]
+            m.d.comb += [address.eq(code), byte_in.eq(place - code)]
         with m.If(put):
             m.d.sync += place.eq(place + 1)
             with m.If(raw == 0):
@@ -113,6 +114,8 @@ class PacketEncoder(wiring.Component):
             with m.State("CLOSE"):
                 m.d.comb += close.eq(1)
                 m.d.sync += code.eq(0)  # from here on: the byte that is sent
+                m.next = "CLOSED"
+            with m.State("CLOSED"):
                 m.next = "READ"
             with m.State("READ"):
                 m.next = "FETCH"

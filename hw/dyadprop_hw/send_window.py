@@ -116,7 +116,7 @@ class SendWindow(wiring.Component):
 
         # Bytes come in.
         enters = self.messages.valid & self.messages.ready
-        full = filled == MAX_PAYLOAD
+        full = Signal()
         close = Signal()
         m.d.comb += [
             self.messages.ready.eq((whole != self.slots) & ~full),
@@ -129,9 +129,13 @@ class SendWindow(wiring.Component):
             length_write.data.eq(filled),
         ]
         with m.If(enters):
-            m.d.sync += [filled.eq(filled + 1), ended.eq(self.messages.payload.last)]
+            m.d.sync += [
+                filled.eq(filled + 1),
+                full.eq(filled == MAX_PAYLOAD - 1),
+                ended.eq(self.messages.payload.last),
+            ]
         with m.If(close):
-            m.d.sync += [filled.eq(0), ended.eq(0)]
+            m.d.sync += [filled.eq(0), full.eq(0), ended.eq(0)]
 
         # Packets go out, and are dropped once they have arrived.
         m.d.comb += [
@@ -175,6 +179,7 @@ class SendWindow(wiring.Component):
                 sent.eq(0),
                 cursor.eq(0),
                 filled.eq(0),
+                full.eq(0),
                 ended.eq(0),
                 looked_up.eq(0),
                 acknowledged_q1.eq(0),

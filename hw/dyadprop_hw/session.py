@@ -147,7 +147,7 @@ class Session(wiring.Component):
         # Say one thing when nothing is being sent. It is crossed out, and noted again below if a packet comes now.
         head = encoder.head
         version_payload = Signal()  # OPENED's payload is this and not a slot's
-        data = outbox.pending & ~judged
+        data = outbox.pending & ~known
         m.d.comb += [
             head.header.session.eq(session),
             head.header.sequence.eq(outbox.next_new),

@@ -87,5 +87,5 @@ async def cycles(dut: Any) -> None:
     await bench.start(bench.memory())
     await bench.send(bench.draw(9))
     await bench.finish(bytes=bench.expected)
-    assert bench.byte_times.offered[0] - bench.started[0] == HEADER.size + 9 + 4 + 4
+    assert bench.byte_times.offered[0] - bench.started[0] == HEADER.size + 9 + 4 + 5
     assert bench.byte_times.taken[-1] - bench.byte_times.taken[0] == 3 * (bench.expected - 1)
