@@ -31,7 +31,7 @@ class SampleMemory(wiring.Component):
     forward_ready, backward_ready : Out(1)
         A whole sample waits for its forward pass; the oldest one for its backward pass.
     forward_learn, forward_update : Out(1)
-        Flags of the sample in (or before) its forward pass: to be learnt from; the step follows.
+        Flags of the sample in (or before) its forward pass, from its second cycle on: to be learnt from; the step follows.
     backward_update : Out(1)
         Of the sample in its backward pass.
     forward_start, forward_next, forward_row, forward_end : In(1)
@@ -132,14 +132,13 @@ class SampleMemory(wiring.Component):
         # Forward: the columns of one sample, once for each row group.
         forward_base = Signal(range(words))
         forward_address = Signal(range(words))
-        forward_place, forward_place_after = (Signal(range(self.depth), init=k % self.depth) for k in range(2))
+        forward_place = Signal(range(self.depth))
         m.d.comb += [
             forward_read.addr.eq(forward_address),
         ]
-        # Flags come out of registers: those of the place that comes next.
         m.d.sync += [
-            flag.eq(Mux(self.forward_end, flags[forward_place_after], flags[forward_place]))
-            for flag, flags in ((self.forward_learn, learn), (self.forward_update, update))
+            self.forward_learn.eq(learn[forward_place]),
+            self.forward_update.eq(update[forward_place]),
         ]
         with m.If(self.forward_next):
             m.d.sync += forward_address.eq(forward_address + 1)
@@ -150,8 +149,7 @@ class SampleMemory(wiring.Component):
             m.d.sync += [
                 forward_base.eq(base),
                 forward_address.eq(base),
-                forward_place.eq(forward_place_after),
-                forward_place_after.eq(after(forward_place_after, self.depth)),
+                forward_place.eq(after(forward_place, self.depth)),
             ]
 
         # Backward: the oldest sample; one that is not learnt from is dropped here instead.

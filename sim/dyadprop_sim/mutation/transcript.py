@@ -29,6 +29,7 @@ STOPPED = 0.999  # rounds to a stall in each cycle
 # Batches of each kind, with and without softmax, whose quotients differ in rare carries.
 BULK = {("realistic", False): 12, ("realistic", True): 40}
 EXACT = 20  # steps of each kind from accumulators that are chosen to the last bit
+UNTOLD = 6  # more steps before any rate
 SINGLE = 6  # batches with one weight a row
 DRAWN = 20_000  # samples to choose rare ones from
 EDGE = 5  # samples on, above and below each unit's rounding edge
@@ -717,7 +718,8 @@ class Script:
         if self.seed % 2:
             self._sums = self._draw_residuals([6] * self.depth)
             self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
-        for drawn in (data, draw_data(self.net, self.seed, "realistic", 1)):
+        more = [draw_data(self.net, 100 * self.seed + part, "uniform", 1) for part in range(UNTOLD)]
+        for drawn in (data, *more):
             self._params = list(drawn.params)
             self.rtl.load(drawn.params)
             part = Data(drawn.params, drawn.x[:1], drawn.targets[:1], drawn.seeds[:1])
