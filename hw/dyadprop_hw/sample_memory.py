@@ -31,7 +31,7 @@ class SampleMemory(wiring.Component):
     forward_ready, backward_ready : Out(1)
         A whole sample waits for its forward pass; the oldest one for its backward pass.
     forward_learn, forward_update : Out(1)
-        Flags of the sample in (or before) its forward pass, from its second cycle on: to be learnt from; the step follows.
+        Flags of the sample in its forward pass, from the second cycle on: to be learnt from; the step follows.
     backward_update : Out(1)
         Of the sample in its backward pass.
     forward_start, forward_next, forward_row, forward_end : In(1)

@@ -50,7 +50,7 @@ MODULES = {
         ("tests/sim/test_golden.py", "tests/sim/test_step.py", "tests/sim/test_relaxation.py"),
         {
             "strict=False": "both sides have an entry a layer: what callers give is counted before",
-            "words.min(initial= 1) < form.min_int": "the least word of a format is negative: 1 is no less than it, as 0",
+            "words.min(initial= 1) < form.min_int": "the least word of a format is negative: 1 is as good as 0",
         },
     ),
 }

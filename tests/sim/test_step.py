@@ -344,7 +344,7 @@ def test_residuals_that_do_not_fit_are_refused():
     ):
         with pytest.raises(error, match=sentence):
             model.load_residuals(residuals)
-    with pytest.raises(ShapeError, match="^2 layers of gradients given; network expects 1$"):
+    with pytest.raises(ShapeError, match=r"^2 layers of gradients given; network expects 1$"):
         model.step([zero, zero], 0)
     assert (model.residuals[0].bias == largest).all()
     assert model.scale == FULL_SCALE
