@@ -15,7 +15,7 @@ from dyadprop_hw.network import control_data_bits
 from dyadprop_hw.softmax import Divider
 
 _FLAGS = 2  # of an activation: learn, update
-_CONTROL_HEAD = 1 + STAGE_BITS + OPERATION_BITS  # of a word on the control chain: kind, stage, operation
+_CONTROL_HEAD = 1 + 1 + STAGE_BITS + OPERATION_BITS  # of a word on the control chain: own, kind, stage, operation
 
 
 def _unused_data_bits(plan: Plan) -> int:

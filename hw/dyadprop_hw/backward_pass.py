@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -80,7 +80,7 @@ class BackwardPass(wiring.Component):
         address = Signal.like(self.wave.address)
         bank = self.shape.first_bank()
         # What the counters are compared with is known a cycle ahead: a stage decides by these.
-        group_end = Signal(init=groups == 1)
+        group_end: Any = Signal() if groups > 1 else Const(1)
         more = Signal(init=numbers.inputs > 1)  # input columns behind this one
         bias, beyond, ends = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -89,11 +89,12 @@ class BackwardPass(wiring.Component):
             self.start.eq(self.ready & (~self.busy | self.end)),
         ]
         with m.If(self.busy):
-            m.d.sync += [
-                group.eq(Mux(group_end, 0, group + 1)),
-                group_end.eq(Mux(group_end, groups == 1, group == groups - 2)),
-            ]
-            m.d.sync += address.eq(address + columns)
+            if groups > 1:
+                m.d.sync += [
+                    group.eq(Mux(group_end, 0, group + 1)),
+                    group_end.eq(~group_end & (group == groups - 2)),
+                    address.eq(address + columns),
+                ]
             with m.If(group_end):
                 m.d.sync += [
                     column.eq(Mux(ends, 0, column + 1)),

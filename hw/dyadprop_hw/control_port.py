@@ -133,16 +133,18 @@ class CounterReply(wiring.Component):
         """Count through the counters."""
         m = Module()
         position = Signal(range(self.count))
-        with m.Switch(position):
-            for i in range(self.count):
-                with m.Case(i):
-                    m.d.comb += self.reply.payload.eq(self.counters[i])
-        taken = self.start & self.reply.ready
-        m.d.comb += [self.reply.valid.eq(self.start), self.done.eq(taken & (position == self.count - 1))]
-        with m.If(taken):
-            m.d.sync += position.eq(position + 1)
-        with m.If(self.done):
-            m.d.sync += position.eq(0)
+        # Counters go on counting: what is offered is kept.
+        value = Signal(COUNTER_BITS, reset_less=True)
+        taken = self.reply.valid & self.reply.ready
+        m.d.comb += [self.reply.payload.eq(value), self.done.eq(taken & (position == self.count - 1))]
+        with m.If(~self.reply.valid):
+            m.d.sync += self.reply.valid.eq(self.start)
+            with m.Switch(position):
+                for i in range(self.count):
+                    with m.Case(i):
+                        m.d.sync += value.eq(self.counters[i])
+        with m.Elif(taken):
+            m.d.sync += [self.reply.valid.eq(0), position.eq(Mux(self.done, 0, position + 1))]
         return m
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -65,7 +65,8 @@ class DeltaLoader(wiring.Component):
 
         # Accepting side: a vector claims a bank with its first word; rows that do not exist follow by themselves.
         entry = Signal(range(rows))
-        first, exists = Signal(init=1), Signal(init=1)  # of the entry: it begins a vector; it is a row that exists
+        first = Signal(init=1)  # of the entry: it begins a vector
+        exists: Any = Signal(init=1) if rows > numbers.outputs else Const(1)  # it is a row that exists
         room = ~first | (claimed != banks)
         step = room & (token.valid | ~exists)
         m.d.comb += token.ready.eq(room & exists)
@@ -74,8 +75,9 @@ class DeltaLoader(wiring.Component):
             m.d.sync += [
                 entry.eq(Mux(last_entry, 0, entry + 1)),
                 first.eq(last_entry),
-                exists.eq(last_entry | (entry + 1 < numbers.outputs)),
             ]
+            if rows > numbers.outputs:
+                m.d.sync += exists.eq(last_entry | (entry + 1 < numbers.outputs))
 
         m.submodules.delta = delta = Delta(numbers)
         m.d.comb += [

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -82,7 +82,7 @@ class ForwardPass(wiring.Component):
         group = Signal(range(groups))
         address = Signal.like(self.wave.address)
         # What the counters are compared with is known a cycle ahead: a stage decides by these.
-        group_end = Signal(init=groups == 1)
+        group_end: Any = Signal() if groups > 1 else Const(1)
         more = Signal(init=numbers.inputs > 1)  # input columns behind this one
         bias, beyond, ends = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -101,11 +101,12 @@ class ForwardPass(wiring.Component):
             ]
             with m.If(~beyond):
                 m.d.sync += address.eq(address + 1)
-        with m.If(self.row_end):
-            m.d.sync += [
-                group.eq(Mux(group_end, 0, group + 1)),
-                group_end.eq(Mux(group_end, groups == 1, group == groups - 2)),
-            ]
+        if groups > 1:
+            with m.If(self.row_end):
+                m.d.sync += [
+                    group.eq(Mux(group_end, 0, group + 1)),
+                    group_end.eq(~group_end & (group == groups - 2)),
+                ]
         with m.If(self.end):
             m.d.sync += [self.busy.eq(0), address.eq(0)]
         with m.If(self.start):

@@ -37,7 +37,8 @@ class ReceiveWindow(wiring.Component):
     number : In(16), length : In
         Of a packet whose bytes have all been written.
     expected, behind, room : Out(1)
-        It is the one that is waited for; it is a repeated one; a slot was free when its first byte came.
+        It is the one that is waited for, it is a repeated one: a cycle after ``number``; a slot was free when its first
+        byte came.
     accept : In(1)
         Take it: it must be expected, and there must be room.
     begin : In(1), first : In(16)
@@ -50,7 +51,7 @@ class ReceiveWindow(wiring.Component):
 
     Notes
     -----
-    A packet's slot is its number modulo their count. One byte a cycle, with two idle cycles between packets.
+    A packet's slot is its number modulo their count. One byte a cycle, with three idle cycles between packets.
     """
 
     write: Signal

@@ -185,6 +185,7 @@ class Script:
         yield from self._clear(f"{kind}, learnt")
         for part in range(EXACT):
             yield from self._step_exactly(f"{kind}, exact step {part}", data, turn * EXACT + part)
+        yield from self._step_exactly(f"{kind}, step beyond all bits", data, turn, beyond=True)
         yield from self._bulk(kind)
         if kind == "ties":
             for part in range(SINGLE):
@@ -727,8 +728,11 @@ class Script:
         self._params = list(data.params)
         self.rtl.load(data.params)
 
-    def _step_exactly(self, what: str, data: Data, turn: int) -> Iterator[Entry]:
-        """Step by what was stored and nothing else: the sample between has a seed of zero."""
+    def _step_exactly(self, what: str, data: Data, turn: int, *, beyond: bool = False) -> Iterator[Entry]:
+        """Step by what was stored and nothing else: the sample between has a seed of zero.
+
+        A shift beyond all bits leaves weights and accumulators as they are.
+        """
         self._params = list(data.params)
         self.rtl.load(data.params)
         shifts, self._sums, self._summed = [], [], 0
@@ -739,6 +743,8 @@ class Script:
             shift = max(0, largest - (turn // 2 % 2) * int(self.rng.integers(1, 4)))
             if turn % 2:
                 shift = int(self.rng.integers(0, (3, largest)[turn // 2 % 2], endpoint=True))
+            if beyond:
+                shift = (1 << (n.gradient_bits - 1).bit_length()) - 1
             self._sums.append(self._table(n.index, self._draw_exact(n, shift, turn)))
             shifts.append(shift)
         self.rtl.load(self._sums, Operation.WRITE_GRADIENT)
