@@ -82,7 +82,8 @@ class BackwardPass(wiring.Component):
         # What the counters are compared with is known a cycle ahead: a stage decides by these.
         group_end: Any = Signal() if groups > 1 else Const(1)
         more = Signal(init=numbers.inputs > 1)  # input columns behind this one
-        bias, beyond, ends = Signal(), Signal(), Signal()
+        bias, ends = Signal(), Signal()
+        beyond: Any = Signal() if pitch > columns else Const(0)
         m.d.comb += [
             self.next_column.eq(self.busy & group_end & more),
             self.end.eq(self.busy & group_end & ends),
@@ -100,9 +101,10 @@ class BackwardPass(wiring.Component):
                     column.eq(Mux(ends, 0, column + 1)),
                     bias.eq(column == columns - 2),
                     more.eq(Mux(ends, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
-                    beyond.eq(~ends & (beyond | bias)),
                     ends.eq(column == pitch - 2),
                 ]
+                if pitch > columns:
+                    m.d.sync += beyond.eq(~ends & (beyond | bias))
                 m.d.sync += address.eq(Mux(ends, 0, column + 1))
         with m.If(self.end):
             m.d.sync += [self.busy.eq(0), bank.eq(self.shape.next_bank(bank))]

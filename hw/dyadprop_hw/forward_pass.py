@@ -84,7 +84,8 @@ class ForwardPass(wiring.Component):
         # What the counters are compared with is known a cycle ahead: a stage decides by these.
         group_end: Any = Signal() if groups > 1 else Const(1)
         more = Signal(init=numbers.inputs > 1)  # input columns behind this one
-        bias, beyond, ends = Signal(), Signal(), Signal()
+        bias, ends = Signal(), Signal()
+        beyond: Any = Signal() if pitch > columns else Const(0)
         m.d.comb += [
             self.row_end.eq(self.busy & ends),
             self.end.eq(self.row_end & group_end),
@@ -96,9 +97,10 @@ class ForwardPass(wiring.Component):
                 column.eq(Mux(ends, 0, column + 1)),
                 bias.eq(column == columns - 2),
                 more.eq(Mux(ends, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
-                beyond.eq(~ends & (beyond | bias)),
                 ends.eq(column == pitch - 2),
             ]
+            if pitch > columns:
+                m.d.sync += beyond.eq(~ends & (beyond | bias))
             with m.If(~beyond):
                 m.d.sync += address.eq(address + 1)
         if groups > 1:
