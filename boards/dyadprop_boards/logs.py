@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from typing import Any
 
 from dyadprop.errors import BuildError
@@ -11,6 +12,9 @@ from dyadprop_boards.result import ClockTiming, Hop, Parts, Path, Used
 
 CLOCK_TOLERANCE = 1e-3
 """Place and route counts in whole picoseconds: the clock that it reports is the one asked for but for that."""
+
+LONE_REGISTER = "register without a LUT"
+"""What `read_parts` counts besides cells: on an iCE40 such a register takes a logic cell, as a LUT does."""
 
 # How many of a resource one cell takes, in a netlist and behind place and route; what is not named takes none.
 _NETLIST: dict[Family, dict[str, dict[str, int]]] = {
@@ -21,7 +25,7 @@ _NETLIST: dict[Family, dict[str, dict[str, int]]] = {
         "block_rams": {"DP16KD": 1, "PDPW16KD": 1},
     },
     "ice40": {
-        "luts": {"SB_LUT4": 1},
+        "luts": {"SB_LUT4": 1, LONE_REGISTER: 1},  # logic cells
         "flip_flops": {f"SB_DFF{kind}": 1 for kind in ("", "E", "SR", "R", "SS", "S", "ESR", "ER", "ESS", "ES")},
         "multipliers": {"SB_MAC16": 1},
         "block_rams": {"SB_RAM40_4K": 1},
@@ -110,7 +114,7 @@ def part_of(cell: str) -> tuple[str, bool]:
     return match[2] or match[4] or "link", match[3] is not None
 
 
-def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts]:
+def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
     """Read what each part of the chip takes, from the netlist that yosys writes as JSON.
 
     Parameters
@@ -127,6 +131,8 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts]:
         for one of them.
     lanes : dict of str to dict of str to int
         Of each stage, the share of its lanes.
+    lone : int
+        Registers that take a logic cell of an iCE40 of their own; their cells are in ``luts`` too.
 
     Raises
     ------
@@ -137,15 +143,37 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts]:
     parts: Parts = {}
     lanes: Parts = {}
     try:
-        for name, cell in json.loads(text)["modules"]["top"]["cells"].items():
+        cells = json.loads(text)["modules"]["top"]["cells"]
+        lone = _lone_registers(cells) if fpga.family == "ice40" else set()
+        for name, cell in cells.items():
             part, in_lane = part_of(name)
             for use in (parts, lanes) if in_lane else (parts,):
                 found = use.setdefault(part, dict.fromkeys(RESOURCES, 0))
                 for resource in RESOURCES:
                     found[resource] += weights[resource].get(cell["type"], 0)
+                found["luts"] += name in lone
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"cells are not in {where}: {_reason(error)}") from error
-    return parts, lanes
+    return parts, lanes, len(lone)
+
+
+def _lone_registers(cells: dict[str, Any]) -> set[str]:
+    """Name the registers that take a logic cell of an iCE40 of their own: no LUT feeds them and nothing else."""
+    sinks: Counter[Any] = Counter()
+    for cell in cells.values():
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "input":
+                sinks.update(bits)
+    private = {
+        cell["connections"]["O"][0]
+        for cell in cells.values()
+        if cell["type"] == "SB_LUT4" and sinks[cell["connections"]["O"][0]] == 1
+    }
+    return {
+        name
+        for name, cell in cells.items()
+        if cell["type"].startswith("SB_DFF") and cell["connections"]["D"][0] not in private
+    }
 
 
 def read_placement(text: str, where: str, fpga: Fpga, netlist: dict[str, Used]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dyadprop_boards.design import Design
 from dyadprop_boards.ecp5_packing import pack_netlist
 from dyadprop_boards.floorplan import keep_floorplan
 from dyadprop_boards.fpgas import Family
-from dyadprop_boards.logs import check_clock, read_cells, read_parts, read_placement, slowest_path
+from dyadprop_boards.logs import LONE_REGISTER, check_clock, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import TOP
 from dyadprop_boards.result import Parts, Placement, ToolRun, Used
@@ -52,8 +52,10 @@ def synthesize(
         packed = pack_netlist(work / netlist)
         if packed.registers:
             cells["TRELLIS_FF"] -= packed.registers
-    parts = read_parts((work / netlist).read_text(), str(work / netlist), design.board.fpga)
-    return _run(done), cells, parts
+    parts, lanes, cells[LONE_REGISTER] = read_parts(
+        (work / netlist).read_text(), str(work / netlist), design.board.fpga
+    )
+    return _run(done), cells, (parts, lanes)
 
 
 def place(

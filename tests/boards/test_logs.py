@@ -79,7 +79,8 @@ def test_parts() -> None:
         "clocks.power_on.waited_TRELLIS_FF_Q": "TRELLIS_FF",
     }
     netlist = {"modules": {"$cell": {}, "top": {"cells": {name: {"type": kind} for name, kind in cells.items()}}}}
-    parts, lanes = read_parts(json.dumps(netlist), "top.json", fpgas.LFE5U_25F)
+    parts, lanes, lone = read_parts(json.dumps(netlist), "top.json", fpgas.LFE5U_25F)
+    assert lone == 0
     assert {part: [count for count in found.values() if count] for part, found in parts.items()} == {
         "stage_1": [3],
         "stage_12": [1],
@@ -91,6 +92,31 @@ def test_parts() -> None:
     assert parts["stage_12"] == {"luts": 0, "flip_flops": 0, "multipliers": 1, "block_rams": 0}
     with pytest.raises(dp.BuildError, match=r"^cells are not in top\.json: no 'top'$"):
         read_parts('{"modules": {}}', "top.json", fpgas.LFE5U_25F)
+
+
+def test_a_register_without_a_lut_of_its_own_takes_a_cell_of_an_ice40() -> None:
+    def cell(kind: str, output: dict[str, int], inputs: dict[str, int]) -> dict[str, object]:
+        return {
+            "type": kind,
+            "connections": {port: [bit] for port, bit in (output | inputs).items()},
+            "port_directions": {**dict.fromkeys(output, "output"), **dict.fromkeys(inputs, "input")},
+        }
+
+    cells = {
+        "chip.core.private_SB_LUT4_O": cell("SB_LUT4", {"O": 3}, {"I0": 2}),
+        "chip.core.behind_private_SB_DFF_Q": cell("SB_DFF", {"Q": 4}, {"D": 3}),
+        "chip.core.shared_SB_LUT4_O": cell("SB_LUT4", {"O": 5}, {"I0": 4}),
+        "chip.core.behind_shared_SB_DFFE_Q": cell("SB_DFFE", {"Q": 6}, {"D": 5}),
+        "chip.core.network.head.too_SB_DFFSR_Q": cell("SB_DFFSR", {"Q": 7}, {"D": 5}),
+        "chip.core.behind_a_register_SB_DFF_Q": cell("SB_DFF", {"Q": 8}, {"D": 7}),
+    }
+    netlist = json.dumps({"modules": {"top": {"cells": cells}}})
+    parts, _, lone = read_parts(netlist, "top.json", fpgas.ICE40UP5K)
+    assert lone == 3
+    assert {part: (found["luts"], found["flip_flops"]) for part, found in parts.items()} == {
+        "link": (2 + 2, 3),
+        "head": (1, 1),
+    }
 
 
 def test_cells_of_other_families() -> None:
