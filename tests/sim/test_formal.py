@@ -7,7 +7,7 @@ import pytest
 from dyadprop_sim.formal.checker import check
 from dyadprop_sim.formal.properties import PROPERTIES
 
-QUICK = ("queue-streams", "cost-head", "divider", "resynchronises", "once")
+QUICK = ("relay", "queue-streams", "cost-head", "divider", "resynchronises", "once")
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")

@@ -13,6 +13,7 @@ from unittest import mock
 from amaranth.hdl import Assert, Assume, Cover, Elaboratable, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 
+from dyadprop import timing
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
 from dyadprop.plan import Plan, plan_network
@@ -22,7 +23,7 @@ from dyadprop_hw.packet_decoder import PacketDecoder
 from dyadprop_hw.receive_window import ReceiveWindow
 from dyadprop_hw.softmax import Divider
 from dyadprop_hw.stage import Stage
-from dyadprop_hw.streams import Queue
+from dyadprop_hw.streams import Queue, Relay
 
 # The shortest words that there are: what is proved here are protocols and addresses, not arithmetic.
 TINY = Formats(Q(1, 1), Q(1, 1), Q(1, 1))
@@ -167,6 +168,12 @@ class _Swapping(wiring.Component):
         m.d.sync += giving.eq(Mux(giving, held > 1, held == 2))
         m.d.comb += [outer.i.ready.eq((held != 2) & ~giving), outer.o.valid.eq(giving), outer.o.payload.eq(items[0])]
         return m
+
+
+def _deep_queue(depth: int) -> Queue:
+    """Make a small queue as deep ones are made."""
+    with mock.patch.object(timing, "SHALLOW", 0):
+        return Queue(1, depth)
 
 
 class _Exact(wiring.Component):
@@ -420,6 +427,22 @@ PROPERTIES = (
         lambda: _OneMark(Queue(1, 5), 7),
         15,
         15,
+    ),
+    Property(
+        "deep-queue",
+        "the same of a queue with a register behind its memory, and room for three",
+        lambda: _OneMark(_deep_queue(3), 3),
+        lambda: _OneMark(_deep_queue(3), 6),
+        15,
+        15,
+    ),
+    Property(
+        "relay",
+        "a relay loses, repeats and reorders nothing, and has room for one",
+        lambda: _OneMark(Relay(1), 1),
+        lambda: _OneMark(Relay(1), 2),
+        20,
+        10,
     ),
     Property(
         "queue-streams",
