@@ -44,15 +44,16 @@ _BLOCKS: tuple[tuple[str, Block], ...] = (
 )
 
 
-def keep_floorplan(placed: Path, floorplan: Path) -> None:
-    """Keep of a placed netlist, which is large, only where its parts are; the netlist goes.
+def keep_floorplan(placed: Path, floorplan: Path, *, wanted: bool = False) -> None:
+    """Keep of a placed netlist, which is large, only where its parts are; the netlist goes, unless it is wanted.
 
     Place and route that found no placement writes none: then nothing is anywhere.
     """
     tiles: list[Tile] = []
     if placed.is_file():
         tiles = read_placed(placed.read_text(), str(placed))
-        placed.unlink()
+        if not wanted:
+            placed.unlink()
     floorplan.write_text(json.dumps(tiles, separators=(",", ":")))
 
 

@@ -86,19 +86,23 @@ def place(
     fpga = design.board.fpga
     placed, _ = PRODUCTS[fpga.family]
     report, log = f"seed-{seed}.report.json", f"seed-{seed}.log"
-    netlist_placed, floorplan = f"seed-{seed}.placed.json", f"seed-{seed}.floorplan.json"
+    floorplan = f"seed-{seed}.floorplan.json"
     words = _without(arguments, flags=("--quiet",), options=("--log",))
     words = [f"seed-{seed}{placed}" if word == f"{TOP}{placed}" else word for word in words]
-    if fpga.family == "gowin":
+    packs_netlist = fpga.family == "gowin"  # what place and route gives there is the placed netlist itself
+    netlist_placed = f"seed-{seed}{placed}" if packs_netlist else f"seed-{seed}.placed.json"
+    if packs_netlist:
         words = _himbaechel(words, design.clock)
+    else:
+        words += ["--write", netlist_placed]
     step = Step(
         TOOLS[router],
-        (*words, "--seed", str(seed), "--report", report, "--write", netlist_placed),
+        (*words, "--seed", str(seed), "--report", report),
         inputs=tuple(sorted({word for word in words if word.startswith(f"{TOP}.")} | _named_inputs(words))),
         outputs=(f"seed-{seed}{placed}", report, floorplan),
         log=log,
         verdict=_timing_missed,
-        finish=lambda folder: keep_floorplan(folder / netlist_placed, folder / floorplan),
+        finish=lambda folder: keep_floorplan(folder / netlist_placed, folder / floorplan, wanted=packs_netlist),
     )
     done = run_step(step, work, progress.watch)
     where = work / report

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from amaranth.hdl import Cat, Module, Signal, signed
@@ -17,10 +18,11 @@ from amaranth.lib.wiring import In, Out
 import dyadprop as dp
 from dyadprop.cli import main
 from dyadprop_boards import build as build_module
+from dyadprop_boards import passes
 from dyadprop_boards.build import BuildOptions, TimingMissed, build
 from dyadprop_boards.design import Design, fit
 from dyadprop_boards.floorplan import read_floorplan
-from dyadprop_boards.project import make_platform
+from dyadprop_boards.project import make_platform, write_project
 from dyadprop_boards.table import find_board
 from tests.boards.small_chip import SmallChip
 
@@ -328,3 +330,29 @@ def test_a_bitstream_in_earnest(tmp_path: Path) -> None:
     assert (tmp_path / "small" / "floorplan.png").stat().st_size > 10_000
     bitstream = (tmp_path / "small" / result.bitstream).read_bytes()
     assert bitstream[:64].find(b"LFE5U-12F") > 0
+
+
+@pytest.mark.parametrize("name", ["ulx3s-12f", "icebreaker", "tang-nano-9k"])
+def test_place_and_route_is_asked_once_for_its_netlist(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design = fit(NET, find_board(name), checked=False)
+    commands = write_project(design, SmallChip(design), tmp_path)
+    router = next(tool for tool in commands if tool.startswith("nextpnr"))
+    asked: list[Any] = []
+
+    def ask(step: Any, *_: Any) -> None:
+        asked.append(step)
+        raise dp.BuildError("asked")
+
+    monkeypatch.setattr(passes, "run_step", ask)
+    with pytest.raises(dp.BuildError, match=r"^asked$"):
+        passes.place(design, router, commands[router], 1, {}, tmp_path, mock.Mock())
+    (step,) = asked
+    assert step.arguments.count("--write") == 1
+    # Where the bitstream is packed from that netlist it stays, elsewhere only the floorplan does.
+    written = tmp_path / step.arguments[step.arguments.index("--write") + 1]
+    written.write_text('{"modules": {}}')
+    step.finish(tmp_path)
+    assert written.exists() == (name == "tang-nano-9k") == (written.name in step.outputs)
+    assert (tmp_path / "seed-1.floorplan.json").read_text() == "[]"
