@@ -154,6 +154,7 @@ def test_faults_of_memories_tables_and_streams_are_told_apart(faulty: FaultyCore
 def test_each_stuck_bit_of_a_product_is_found(faulty: FaultyCoreSimulation, product: str) -> None:
     first = PRODUCTS + PRODUCT_BITS * FIRST_PRODUCTS.index(product)
     found = [faulty.verdict(first + bit, bit, WAIT)[0] for bit in range(PRODUCT_BITS)]
-    # The lowest bits of a sum of products are rounded away; rare ties show them.
-    assert set(found[:4]) <= {SelfTest.PRODUCTS, SelfTest.TABLES}
-    assert set(found[4:]) == {SelfTest.PRODUCTS}
+    # The lowest bits of a sum of products are rounded away, of a sensitivity's one more; rare ties show them.
+    low = 4 if product == "sensitivity" else 3
+    assert set(found[:low]) <= {SelfTest.PRODUCTS, SelfTest.TABLES}
+    assert set(found[low:]) == {SelfTest.PRODUCTS}
