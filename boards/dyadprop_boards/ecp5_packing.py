@@ -71,6 +71,12 @@ class _Netlist:
         self.register_of.pop(cell["connections"]["Q"][0], None)
 
 
+def top_module(design: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the top module of what yosys writes as JSON, if it has one."""
+    modules = design.get("modules", {}).values()
+    return next((m for m in modules if int(m.get("attributes", {}).get("top", "0"), 2)), None)
+
+
 def pack_registers(design: dict[str, Any]) -> Packed:
     """Pack the registers of a flat netlist in place.
 
@@ -89,11 +95,11 @@ def pack_registers(design: dict[str, Any]) -> Packed:
     only behind a memory. So each cycle every other wire of the design carries the same value as before; the first value
     after power-on of a register that moves is not defined, which the gateware's data registers are anyway.
     """
-    tops = [module for module in design["modules"].values() if int(module.get("attributes", {}).get("top", "0"), 2)]
     packed = Packed()
-    if not tops:
+    top = top_module(design)
+    if top is None:
         return packed
-    netlist = _Netlist(tops[0])
+    netlist = _Netlist(top)
     before = len(netlist.cells)
     for name, cell in list(netlist.cells.items()):
         if cell["type"] == "DP16KD":

@@ -1,9 +1,9 @@
 """Estimate the slow paths of an ECP5 netlist before placement: python -m dyadprop_boards.long_paths NETLIST.
 
-Behind ``dyadprop build --synth-only`` the netlist is build/BOARD/NAME/work/top.json. Cells take what nextpnr reports
-for them (speed grade 6), each wire the same: enough to see in seconds what a placement would stumble over after half an
-hour. Paths between the same two places, numbers apart, are one line: delay, levels of logic, number of endpoints. With
---path REGEX one of them is shown step by step.
+Behind ``dyadprop build --synth-only`` the netlist is build/BOARD/NAME/work/top.json. LUTs, carries and registers take
+what nextpnr reports (speed grade 6), blocks with their registers about 1 ns, each wire the same: enough to see in
+seconds what a placement would stumble over after half an hour. Paths between the same two places, numbers apart, are
+one line: delay, levels of logic, number of endpoints. With --path REGEX one of them is shown step by step.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop.errors import BuildError, DyadpropError
+from dyadprop_boards.ecp5_packing import top_module
 
 LIMIT = 6.67
 """ns: 150 MHz."""
@@ -71,10 +72,10 @@ class Paths:
     """
 
     def __init__(self, design: dict[str, Any], wire: float = WIRE) -> None:
-        tops = [m for m in design.get("modules", {}).values() if int(m.get("attributes", {}).get("top", "0"), 2)]
-        if not tops:
+        top = top_module(design)
+        if top is None:
             raise BuildError("the netlist has no top module; it must be what yosys writes behind synth_ecp5")
-        self.cells: dict[str, Any] = tops[0]["cells"]
+        self.cells: dict[str, Any] = top["cells"]
         self._wire = wire
         self._driver: dict[int, tuple[str, str]] = {}
         for name, cell in self.cells.items():
@@ -82,7 +83,7 @@ class Paths:
                 if cell["port_directions"][port] == "output":
                     self._driver.update((bit, (name, port)) for bit in bits if isinstance(bit, int))
         self._names: dict[int, str] = {}
-        for name, net in tops[0].get("netnames", {}).items():
+        for name, net in top.get("netnames", {}).items():
             for bit in net["bits"]:
                 if bit not in self._names or len(name) < len(self._names[bit]):
                     self._names[bit] = name

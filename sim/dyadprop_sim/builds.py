@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 STALE_BUILD = 24 * 3600  # seconds
 STALE_RESULT = 30 * 24 * 3600
-SUFFIXES = (".so", ".o", ".vvp")  # of what is kept: libraries, Verilator's own runtime, programs for Icarus
+SUFFIXES = (".so", ".vvp")  # of what is kept: libraries, programs for Icarus
+COMPILED = "compiled-"  # begins the name of a folder with what is compiled once for all libraries
 STEP_TIMEOUT = 900  # seconds for one tool; a simulation of a board-sized network compiles in well under 100
 
 Build = Callable[[Path, Callable[[str], None]], Path]
@@ -104,8 +105,10 @@ def _prune(folder: Path) -> None:
     for path in folder.iterdir():
         try:
             age = now - path.stat().st_mtime
-            if path.name.startswith("build-") and age > STALE_BUILD:
-                shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                limit = STALE_RESULT if path.name.startswith(COMPILED) else STALE_BUILD
+                if path.name.startswith((COMPILED, "build-")) and age > limit:
+                    shutil.rmtree(path, ignore_errors=True)
             elif path.suffix in SUFFIXES and age > STALE_RESULT:
                 path.unlink()
         except OSError:  # another process was faster

@@ -18,7 +18,7 @@ from typing import Any
 
 from dyadprop.cache import cache_folder
 from dyadprop.errors import BuildError
-from dyadprop_sim.builds import kept_build, run_tool
+from dyadprop_sim.builds import COMPILED, kept_build, run_tool
 
 MIN_VERILATOR = (5, 36)
 # The modules that decide a design; a test holds them against what the gateware imports. None: all of the package.
@@ -289,8 +289,10 @@ def _compiled_once(name: str, text: str, result: str, tools: tuple[Path, tuple[s
     """Return what a compiler makes of a text, from the cache if it has been made; the source lies beside it."""
     root, compiler, version, optimize = tools
     digest = hashlib.sha256(f"{text}\n{version}\n{compiler[1]}\n{optimize}".encode()).hexdigest()[:24]
-    folder = cache_folder() / f"compiled-{digest}"
-    if not (folder / result).exists():
+    folder = cache_folder() / f"{COMPILED}{digest}"
+    if (folder / result).exists():
+        folder.touch()  # used today: not pruned
+    else:
         work = Path(tempfile.mkdtemp(prefix="build-", dir=cache_folder()))
         (work / name).write_text(text)
         language = ["-x", "c++-header"] if name.endswith(".h") else []

@@ -15,7 +15,7 @@ from amaranth.back import rtlil
 from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network
-from dyadprop_boards.ecp5_packing import pack_registers
+from dyadprop_boards.ecp5_packing import pack_registers, top_module
 from dyadprop_hw.network import DyadNetwork
 from dyadprop_sim.gates import PACKAGE, run_yosys
 from dyadprop_sim.library import BuildOptions
@@ -73,8 +73,9 @@ def test_a_packed_network_is_bit_equal(tmp_path: Path, synthesized: str) -> None
     # words have two halves with an enable; slopes, deltas and three products a lane, each with a rank inside and one
     # behind it.
     assert packed.memories == 7
-    (cells,) = (module["cells"] for module in design["modules"].values() if "top" in module["attributes"])
-    memories = [cell["connections"] for cell in cells.values() if cell["type"] == "DP16KD"]
+    top = top_module(design)
+    assert top is not None
+    memories = [cell["connections"] for cell in top["cells"].values() if cell["type"] == "DP16KD"]
     assert sum(isinstance(memory.get(f"OCE{side}", ["0"])[0], int) for memory in memories for side in "AB") == 2
     assert packed.products == 16
     assert packed.operands > 8

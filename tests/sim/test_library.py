@@ -298,15 +298,19 @@ def test_the_key_covers_what_the_gateware_imports() -> None:
 def test_what_nobody_comes_back_for_is_pruned(elsewhere: Path) -> None:
     elsewhere.mkdir(exist_ok=True)
     old, killed, young = elsewhere / "old.so", elsewhere / "build-1", elsewhere / "young.so"
+    compiled, other = elsewhere / "compiled-1", elsewhere / "somebody's"
     old.touch()
     young.touch()
-    killed.mkdir()
-    for path in (old, killed):
+    for folder in (killed, compiled, other):
+        folder.mkdir()
+    for path in (old, killed, compiled, other):
         os.utime(path, (0, 0))
     build_library("one place", "pruning", lambda: ADD_ONE, PORTS, QUICK)
     assert not old.exists()
     assert not killed.exists()
+    assert not compiled.exists()
     assert young.exists()
+    assert other.exists()
 
 
 def test_a_closed_simulation_says_so() -> None:

@@ -87,7 +87,7 @@ async def latency(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(DEPTHS), seed=[1])
 async def places(dut: Any, variant: str, seed: int) -> None:
-    """A queue that nobody takes from accepts ``depth`` items in a row, at most one more a register, and gives them all later."""
+    """A queue that nobody takes from takes ``depth`` items in a row, at most one more a register; all leave later."""
     bench = QueueBench(dut, variant, seed, stalls=False)
     depth = DEPTHS[variant]
     bench.taker.stalls.share = 1.0
