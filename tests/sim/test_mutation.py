@@ -1,6 +1,7 @@
 """A few mutants of the smallest network: the whole number is `make mutate`'s."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,15 @@ def test_each_rule_has_a_reason() -> None:
     rules = mutation.read_rules()
     assert len(rules) > 5
     assert all(len(rule.reason) > 20 for rule in rules)
+
+
+def test_each_rule_names_a_line_that_is_there() -> None:
+    sources: dict[str, str] = {}
+    for package in ("amaranth", "dyadprop_hw"):
+        for path in Path(str(files(package))).rglob("*.py"):
+            sources[path.name] = sources.get(path.name, "") + path.read_text()
+    codes = [rule.code for rule in mutation.read_rules() if rule.code]
+    assert len(codes) > 30
+    for code in codes:
+        file, _, text = code.partition(": ")
+        assert text in sources[file], f"{code}: is it still equivalent?"
