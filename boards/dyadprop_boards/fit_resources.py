@@ -36,7 +36,7 @@ from dyadprop_boards.table import find_board
 FAMILIES: tuple[Family, ...] = ("ecp5", "ice40", "gowin")
 EXACT: tuple[Resource, ...] = ("multipliers", "block_rams")
 GOAL = 0.10  # of LUTs and flip-flops, on ECP5
-_RIDGE = 1e-3  # keeps features that always go together from taking each other's share
+_RIDGE = 5e-4  # keeps features that always go together from taking each other's share
 
 
 @dataclass(frozen=True)
