@@ -60,7 +60,7 @@ def board_info(net: Network, name: str, multipliers: int | None) -> tuple[Plan, 
             f"LUTs and flip-flops are only those of memories: nothing is fitted for {board.fpga.family} yet; {COMMAND} "
             f"--family {board.fpga.family} does it"
         )
-    line = [work.on_line(baud, design.clock) for baud in line_rates(board.baud, design.clock)]
+    line = [work.on_line(baud, design.clock) for baud in line_rates(board.baud, design.link_clock)]
     lines.append(
         f"at {design.clock / 1e6:g} MHz {work.gradients(design.clock):,.0f} gradients/s, one alone in "
         f"{1e6 * work.gradient_latency / design.clock:.2f} us; "

@@ -143,6 +143,7 @@ def _build(
         oscillator=float(board.clock),
         clock_wanted=float(design.wanted),
         clock=design.clock,
+        link_clock=design.link_clock,
         pll=None if design.pll is None else asdict(design.pll),
         baud=board.baud,
         options={"synthesis": " ".join(synthesis_options(board)), "after_read": "; ".join(commands_after_read(board))},
@@ -220,6 +221,9 @@ def _missed(result: BuildResult, best: Placement, work: Path) -> str:
     tried = (
         f"the best of {len(result.placements)} placements, seed {best.seed}," if len(result.placements) > 1 else "it"
     )
+    slow = best.link_clock
+    if slow is not None and slow.reached < slow.asked:
+        tried = f"{tried} has a link of {slow.reached / 1e6:.2f} of {slow.asked / 1e6:g} MHz and"
     path = f"; its slowest path: {best.critical_path}" if best.critical_path is not None else ""
     return (
         f"board {result.board} does not reach {asked:g} MHz: {tried} reaches {reached:.2f} MHz{path}; ask for less "

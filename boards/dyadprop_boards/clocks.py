@@ -8,6 +8,7 @@ from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
+from dyadprop_boards.link_clock import DIVISOR
 from dyadprop_boards.pll import Pll, filter_range
 from dyadprop_boards.table import Board
 
@@ -54,11 +55,16 @@ class PowerOnReset(wiring.Component):
 class Clocks(Elaboratable):
     """Drive the domain ``sync``: the oscillator or what a PLL makes of it, held in reset until it is stable.
 
+    Where the network has a clock of its own, the PLL's is the domain ``network``'s, which has no reset, and ``sync``'s
+    comes from the same PLL.
+
     Parameters
     ----------
     board : Board
     pll : Pll or None
         None: the oscillator is the clock.
+    split : bool
+        Whether the network has a clock of its own; with a PLL only.
 
     Notes
     -----
@@ -66,17 +72,21 @@ class Clocks(Elaboratable):
     depends on what the PLL's output does before: the counter stands still, or stays at 0.
     """
 
-    def __init__(self, board: Board, pll: Pll | None) -> None:
+    def __init__(self, board: Board, pll: Pll | None, *, split: bool = False) -> None:
         self.board = board
         self.pll = pll
+        self.split = split
 
     def elaborate(self, platform: Any) -> Module:
         """Request the oscillator, put the PLL behind it, count."""
         m = Module()
         m.domains.power_on = ClockDomain(reset_less=True, local=True)
         clock = Signal(name="clock")
+        slow = Signal(name="link_clock") if self.split else clock
         locked = Signal()
-        m.d.comb += [ClockSignal("sync").eq(clock), ClockSignal("power_on").eq(clock)]
+        m.d.comb += [ClockSignal("sync").eq(slow), ClockSignal("power_on").eq(slow)]
+        if self.split:
+            m.d.comb += ClockSignal("network").eq(clock)
 
         pin = platform.request(self.board.clock_pin, 0, dir="-")
         if self.board.pll_pad and self.pll is not None:
@@ -87,34 +97,47 @@ class Clocks(Elaboratable):
         if self.pll is None:
             m.d.comb += [clock.eq(oscillator), locked.eq(1)]
         else:
-            m.submodules.pll = pll_instance(self.board, self.pll, oscillator, clock, locked)
+            m.submodules.pll = pll_instance(
+                self.board, self.pll, oscillator, clock, locked, slow if self.split else None
+            )
 
         frequency = float(self.board.clock if self.pll is None else self.pll.frequency)
-        m.submodules.power_on = power_on = PowerOnReset(math.ceil(POWER_ON_SECONDS * frequency))
+        cycles = math.ceil(POWER_ON_SECONDS * (frequency / DIVISOR if self.split else frequency))
+        m.submodules.power_on = power_on = PowerOnReset(cycles)
         m.d.comb += [power_on.locked.eq(locked), ResetSignal("sync").eq(power_on.reset)]
         return m
 
 
-def pll_instance(board: Board, pll: Pll, oscillator: Any, clock: Signal, locked: Signal) -> Instance:
-    """Give the PLL of the board's family as an instance."""
+def pll_instance(
+    board: Board, pll: Pll, oscillator: Any, clock: Signal, locked: Signal, slow: Signal | None = None
+) -> Instance:
+    """Give the PLL of the board's family as an instance; an ECP5's drives the link's clock ``slow`` as well."""
     match board.fpga.family:
         case "ecp5":
-            return _ecp5(pll, oscillator, clock, locked)
+            return _ecp5(pll, oscillator, clock, locked, slow)
         case "ice40":
             return _ice40(pll, oscillator, clock, locked, pad=board.pll_pad)
         case "gowin":
             return _gowin(board, pll, oscillator, clock, locked)
 
 
-def _ecp5(pll: Pll, oscillator: Any, clock: Signal, locked: Signal) -> Instance:
+def _ecp5(pll: Pll, oscillator: Any, clock: Signal, locked: Signal, slow: Signal | None) -> Instance:
     fed_back = Signal()
     ports: dict[str, Any] = {"o_CLKOP": fed_back, "i_CLKFB": fed_back}
-    parameters: dict[str, Any] = {}
+    more = [(clock, pll.output)]
     if pll.inner == pll.output:
         ports = {"o_CLKOP": clock, "i_CLKFB": clock}
-    else:
-        ports["o_CLKOS"] = clock
-        parameters = {"p_CLKOS_ENABLE": "ENABLED", "p_CLKOS_DIV": pll.output, "p_CLKOS_CPHASE": pll.output - 1}
+        more = []
+    if slow is not None:
+        more.append((slow, pll.output * DIVISOR))
+    parameters: dict[str, Any] = {}
+    for output, (signal, divisor) in zip(("CLKOS", "CLKOS2"), more, strict=False):
+        ports[f"o_{output}"] = signal
+        parameters |= {
+            f"p_{output}_ENABLE": "ENABLED",
+            f"p_{output}_DIV": divisor,
+            f"p_{output}_CPHASE": divisor - 1,
+        }
     return Instance(
         "EHXPLLL",
         a_ICP_CURRENT="12",

@@ -10,6 +10,7 @@ from dyadprop.self_test import self_test_program
 from dyadprop.self_test_program import Program
 from dyadprop_boards.capacity import choose_plan
 from dyadprop_boards.identity import identity
+from dyadprop_boards.link_clock import is_split, link_clock
 from dyadprop_boards.memories import link_slots
 from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.revision import gateware_revision
@@ -41,8 +42,23 @@ class Design:
 
     @property
     def clock(self) -> float:
-        """Hz, exactly."""
+        """Hz of the network, exactly."""
         return float(self.board.clock if self.pll is None else self.pll.frequency)
+
+    @property
+    def link_clock(self) -> float:
+        """Hz of the link."""
+        return link_clock(self.board, self.clock)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether network and link have a clock each."""
+        return is_split(self.board, self.clock)
+
+    @property
+    def clocks(self) -> dict[str, float]:
+        """Hz by the name of the domain."""
+        return {"network": self.clock, "link": self.link_clock} if self.is_split else {"design": self.clock}
 
 
 def fit(
@@ -71,7 +87,7 @@ def fit(
     wanted = board.design_clock if clock is None else clock
     pll = find_pll(board.fpga.family, board.speed, board.clock, wanted)
     made = float(board.clock if pll is None else pll.frequency)
-    bit_period(made, board.baud)
+    bit_period(link_clock(board, made), board.baud)
     plan = choose_plan(net, board, made, multipliers) if checked else plan_network(net, multipliers or _ANY)
     return Design(net, plan, board, wanted, pll)
 
@@ -88,5 +104,6 @@ def make_untested_chip(design: Design) -> Any:
 
 def _chip(design: Design, program: Program | None) -> Any:
     board = design.board
-    document = identity(design.plan, board, gateware_revision(), clock=design.clock)
-    return Chip(Core(design.plan, document, design.clock, board.baud, program, link_slots(board)))
+    clock = design.link_clock  # bit periods and cycles that a host is told are the link's
+    document = identity(design.plan, board, gateware_revision(), clock=clock)
+    return Chip(Core(design.plan, document, clock, board.baud, program, link_slots(board), split=design.is_split))

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from dyadprop.errors import BuildError
@@ -68,7 +69,7 @@ _PLACED: dict[Family, dict[str, dict[str, int]]] = {
 }
 
 
-_PART = re.compile(r"chip\.(core\.network\.(?:(stage_\d+)\.(lane_\d+\.)?|(head)\.))?")
+_PART = re.compile(r"chip\.(core\.(?:crossing\.)?network\.(?:(stage_\d+)\.(lane_\d+\.)?|(head)\.))?")
 
 
 def read_cells(text: str, where: str) -> dict[str, int]:
@@ -234,38 +235,44 @@ def _path(entry: dict[str, Any]) -> Path:
     return Path(str(entry["to"]).removeprefix("posedge "), hops)
 
 
-def check_clock(clocks: tuple[ClockTiming, ...], clock: float, where: str) -> ClockTiming:
-    """Give the design's clock, if place and route worked towards what was asked for.
+def check_clocks(clocks: tuple[ClockTiming, ...], asked: Mapping[str, float], where: str) -> dict[str, ClockTiming]:
+    """Give the design's clocks by their names, if place and route worked towards what was asked for.
 
     Parameters
     ----------
     clocks : tuple of ClockTiming
-    clock : float
-        Hz.
+    asked : mapping of str to float
+        Hz by name; no two alike.
     where : str
         How messages call the log.
 
     Raises
     ------
     BuildError
-        If no clock is reported, if one is without a finite fmax, or if one has another target: a constraint that got
+        If a clock is not reported, if one is without a finite fmax, or if one has another target: a constraint that got
         lost means 12 MHz to place and route, and it would pass.
     """
-    if not clocks:
-        raise BuildError(
-            f"place and route reports no clock, so nothing says that {clock / 1e6:g} MHz hold; see {where}"
-        )
+    targets = " and ".join(f"{clock / 1e6:g}" for clock in asked.values())
+    result: dict[str, ClockTiming] = {}
     for found in clocks:
         if not (found.reached > 0 and math.isfinite(found.reached)):
             raise BuildError(
                 f"place and route reports an fmax of {found.reached!r} for clock {found.name!r}; see {where}"
             )
-        if abs(found.asked - clock) > CLOCK_TOLERANCE * clock:
+        name = next((name for name, hz in asked.items() if abs(found.asked - hz) <= CLOCK_TOLERANCE * hz), None)
+        if name is None:
             raise BuildError(
-                f"clock {found.name!r} was placed for {found.asked / 1e6:g} MHz; asked for were {clock / 1e6:g} MHz; "
+                f"clock {found.name!r} was placed for {found.asked / 1e6:g} MHz; asked for were {targets} MHz; "
                 f"see {where}"
             )
-    return min(clocks, key=lambda found: found.reached)
+        if name not in result or found.reached < result[name].reached:
+            result[name] = found
+    missing = [hz for name, hz in asked.items() if name not in result]
+    if missing:
+        raise BuildError(
+            f"place and route reports no clock, so nothing says that {missing[0] / 1e6:g} MHz hold; see {where}"
+        )
+    return result
 
 
 def slowest_path(paths: tuple[Path, ...], clock: str) -> Path | None:

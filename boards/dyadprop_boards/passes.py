@@ -9,7 +9,7 @@ from dyadprop_boards.design import Design
 from dyadprop_boards.ecp5_packing import pack_netlist
 from dyadprop_boards.floorplan import keep_floorplan
 from dyadprop_boards.fpgas import Family
-from dyadprop_boards.logs import LONE_REGISTER, check_clock, read_cells, read_parts, read_placement, slowest_path
+from dyadprop_boards.logs import LONE_REGISTER, check_clocks, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import TOP
 from dyadprop_boards.result import Parts, Placement, ToolRun, Used
@@ -107,12 +107,15 @@ def place(
     done = run_step(step, work, progress.watch)
     where = work / report
     read = read_placement(where.read_text(), str(where), fpga, netlist)
-    clock = check_clock(read["clocks"], design.clock, str(work / log))
+    clocks = check_clocks(read["clocks"], design.clocks, str(work / log))
+    link = clocks.get("link")
+    clock = next(found for found in clocks.values() if found is not link)
     return Placement(
         seed=seed,
         clock=clock,
         # As place and route counts: its target is rounded to whole picoseconds.
-        met=done.passed and clock.reached >= clock.asked,
+        met=done.passed and all(found.reached >= found.asked for found in clocks.values()),
+        link_clock=link,
         resources=read["resources"],
         cells={name: used for name, used in read["cells"].items() if used.used},
         critical_path=slowest_path(read["paths"], clock.name),

@@ -115,6 +115,11 @@ def _clock(result: BuildResult) -> Section:
         f"{_mhz(result.clock)}; asked for were {_mhz(result.clock_wanted)}; {_source(result)}.",
         f"Seed {best.seed} is the fastest: {_mhz(best.clock.reached)}, a margin of {result.margin:+.1%}.",
     ]
+    if best.link_clock is not None:
+        lines.append(
+            f"The link has a clock of its own, {_mhz(best.link_clock.asked)}; there it reaches "
+            f"{_mhz(best.link_clock.reached)}."
+        )
     if len(result.placements) > 1:
         assert result.minimum is not None
         assert result.median is not None
@@ -218,7 +223,7 @@ def _speed(result: BuildResult) -> Section:
 
 def _line(result: BuildResult) -> Section:
     rows = []
-    for baud in line_rates(result.baud, result.clock):
+    for baud in line_rates(result.baud, result.link_clock):
         entry = result.work.on_line(baud, result.clock)
         rows.append(
             (

@@ -17,7 +17,9 @@ from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop.widths import StageNumbers
 from dyadprop_boards.fpgas import RESOURCES, Family, Fpga, Resource
 from dyadprop_boards.identity import identity
+from dyadprop_boards.link_clock import is_split, link_clock
 from dyadprop_boards.memories import (
+    crossing_memories,
     edge_memories,
     head_memories,
     lane_memories,
@@ -136,12 +138,13 @@ def part_features(plan: Plan, board: Board, clock: float) -> list[Features]:
             _part(part, "lanes", fpga, _lanes(stage), lane_memories(stage), _lane_products(stage.numbers), stage.lanes),
             _part(part, "edge", fpga, _edge(plan, stage), edge_memories(plan, stage), _edge_products(stage.numbers)),
         ]
-    length = len(identity(plan, board, "0" * DIGITS, clock=clock))
+    length = len(identity(plan, board, "0" * DIGITS, clock=link_clock(board, clock)))
     link = [*link_memories(plan, length, link_slots(board)), self_test_memory(plan)]
+    crossing = crossing_memories(plan) if is_split(board, clock) else []
     return [
         *found,
         _part("head", "head", fpga, _head(plan), head_memories(plan)),
-        _part("link", "link", fpga, _link(plan), link),
+        _part("link", "link", fpga, _link(plan, crossing), [*link, *crossing]),
         _part("board", "board", fpga, {"one": 1}, []),
     ]
 
@@ -202,7 +205,7 @@ def _head(plan: Plan) -> dict[str, float]:
     }
 
 
-def _link(plan: Plan) -> dict[str, float]:
+def _link(plan: Plan, crossing: Iterable[Memory]) -> dict[str, float]:
     net = plan.net
     words = sum(stage.numbers.outputs * stage.numbers.columns for stage in plan.stages)
     return {
@@ -212,6 +215,7 @@ def _link(plan: Plan) -> dict[str, float]:
         "size_bits": _bits(net.inputs) + _bits(net.outputs),
         "words_bits": _bits(words),
         "input_gradient": 1 if net.input_gradient else 0,
+        "crossing_bits": sum(memory.width for memory in crossing),
     }
 
 

@@ -97,9 +97,9 @@ class Placement:
     ----------
     seed : int
     clock : ClockTiming
-        Of the design.
+        Of the design, or of its network.
     met : bool
-        Whether it holds at the clock asked for.
+        Whether it holds at the clocks asked for.
     resources : dict of str to Used
         ``luts``, ``flip_flops``, ``multipliers``, ``block_rams``.
     cells : dict of str to Used
@@ -110,6 +110,8 @@ class Placement:
         File's name.
     floorplan : str
         File's name (`dyadprop_boards.floorplan`).
+    link_clock : ClockTiming or None
+        Of the link, where it has its own.
     """
 
     seed: int
@@ -121,6 +123,7 @@ class Placement:
     run: ToolRun
     log: str
     floorplan: str
+    link_clock: ClockTiming | None = None
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,9 @@ class BuildResult:
         What a sample takes.
     gateware : str
         Revision.
-    oscillator, clock_wanted, clock : float
-        Hz: at the pin; asked for by the user; made by the PLL, which place and route must reach.
+    oscillator, clock_wanted, clock, link_clock : float
+        Hz: at the pin; asked for by the user; made by the PLL, which place and route must reach; the link's, which may
+        be the same.
     pll : dict or None
         Its divisors; None: the oscillator is the clock.
     baud : int
@@ -187,6 +191,7 @@ class BuildResult:
     oscillator: float
     clock_wanted: float
     clock: float
+    link_clock: float
     pll: dict[str, Any] | None
     baud: int
     options: dict[str, str]
@@ -216,7 +221,7 @@ class BuildResult:
         """The placement that is packed, or the fastest where none is."""
         if not self.placements:
             return None
-        return max(self.placements, key=lambda placement: placement.clock.reached)
+        return max(self.placements, key=lambda placement: (placement.met, placement.clock.reached))
 
     @property
     def minimum(self) -> float | None:
@@ -261,7 +266,7 @@ class BuildResult:
                 "margin": self.margin,
             },
             "speed": {name: self.work.at(clock) for name, clock in self.clocks.items()},
-            "line": [self.work.on_line(baud, self.clock) for baud in line_rates(self.baud, self.clock)],
+            "line": [self.work.on_line(baud, self.clock) for baud in line_rates(self.baud, self.link_clock)],
         }
 
 

@@ -16,22 +16,27 @@ class BoardTop(Elaboratable):
     Parameters
     ----------
     chip : Component
-        With the pins ``rx`` and ``tx``, all of it in the domain ``sync``; ``led``, where it has it, goes to the LED.
+        With the pins ``rx`` and ``tx``; ``led``, where it has it, goes to the LED.
     board : Board
     pll : Pll or None
         What makes the clock (`dyadprop_boards.pll.find_pll`).
+    split : bool
+        That clock is the domain ``network``'s, and ``sync`` has a slower one (`dyadprop_boards.link_clock`).
     """
 
-    def __init__(self, chip: Any, board: Board, pll: Pll | None) -> None:
+    def __init__(self, chip: Any, board: Board, pll: Pll | None, *, split: bool = False) -> None:
         self.chip = chip
         self.board = board
         self.pll = pll
+        self.split = split
 
     def elaborate(self, platform: Any) -> Module:
         """Connect the pins."""
         m = Module()
         m.domains.sync = ClockDomain()
-        m.submodules.clocks = Clocks(self.board, self.pll)
+        if self.split:
+            m.domains.network = ClockDomain(reset_less=True)
+        m.submodules.clocks = Clocks(self.board, self.pll, split=self.split)
         m.submodules.chip = chip = self.chip
         uart = platform.request(self.board.uart, 0, dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,7 @@ from dyadprop.plan import Plan
 from dyadprop.protocol import MAX_PERIOD, RECEIVE_SLOTS, SelfTest
 from dyadprop.self_test_program import Program
 from dyadprop_hw.bridge import Bridge
+from dyadprop_hw.clocked_network import ClockedNetwork
 from dyadprop_hw.layouts import StageStatus
 from dyadprop_hw.line_rate import LineRate
 from dyadprop_hw.link_registers import LinkRegisters
@@ -41,6 +42,9 @@ class Core(wiring.Component):
         wait. Behind it, bridge and network are as after reset.
     slots : int
         Packets of the session that it has room for, each way: 2, 4, 8 or 16.
+    split : bool
+        The network has a clock of its own, the domain ``network`` (`ClockedNetwork`); ``clock``, and all cycles that a
+        host is told, are those of ``sync``.
 
     Members
     -------
@@ -55,7 +59,7 @@ class Core(wiring.Component):
     period : Out(16)
         Bit period for a UART.
     status : array of Out(StageStatus)
-        Of the network, for messages.
+        Of the network, for messages; zero where it has a clock of its own.
     """
 
     rx: Any
@@ -75,12 +79,15 @@ class Core(wiring.Component):
         baud: int,
         program: Program | None = None,
         slots: int = RECEIVE_SLOTS,
+        *,
+        split: bool = False,
     ) -> None:
         self.plan = plan
         self.identity = identity
         self.clock = clock
         self.program = program
         self.slots = slots
+        self.split = split
         self.initial_period = bit_period(clock, baud)
         super().__init__(
             {
@@ -100,31 +107,37 @@ class Core(wiring.Component):
         m = Module()
         m.submodules.session = session = Session(self.slots)
         bridge = Bridge(self.plan, self.identity)
-        network = DyadNetwork(self.plan)
-        # A session that begins finds both as after power-on, the network's memories apart.
-        restart, testing = Signal(), Signal()
-        m.submodules.bridge = ResetInserter(restart)(bridge)
-        m.submodules.network = ResetInserter(restart)(network)
+        network: Any = ClockedNetwork(self.plan) if self.split else DyadNetwork(self.plan)
+        # A session that begins finds both as after power-on, the network's memories apart. Until that is so, the
+        # streams to the bridge stand still.
+        restart, testing, standing = Signal(), Signal(), Signal()
+        m.submodules.bridge = ResetInserter(restart | standing)(bridge)
+        if self.split:
+            m.submodules.crossing = network
+            m.d.comb += [network.restart.eq(restart), standing.eq(network.restarting)]
+        else:
+            m.submodules.network = ResetInserter(restart)(network)
+            m.d.comb += [port.eq(status) for port, status in zip(self.status, network.status, strict=True)]
         m.submodules.registers = registers = LinkRegisters()
         m.submodules.rate = rate = LineRate(self.initial_period, self.clock)
 
         connect_stream(m, wiring.flipped(self.rx), session.rx)
         connect_stream(m, session.tx, wiring.flipped(self.tx))
         if self.program is None:
-            connect_stream(m, session.received, bridge.received)
-            connect_stream(m, bridge.messages, session.messages)
+            with m.If(~standing):
+                _pass_on(m, session.received, bridge.received)
+                _pass_on(m, bridge.messages, session.messages)
             m.d.comb += [restart.eq(session.restart), self.verdict.eq(SelfTest.NOT_BUILT_IN)]
         else:
             m.submodules.self_test = test = PowerOnTest(self.program, patience(self.plan))
             m.d.comb += [testing.eq(test.running), self.verdict.eq(test.verdict)]
-            with m.If(testing):
+            with m.If(testing & ~standing):
                 _pass_on(m, test.commands, bridge.received)
                 _pass_on(m, bridge.messages, test.answers)
-                m.d.comb += restart.eq(test.finished)
-            with m.Else():
+            with m.Elif(~standing):
                 _pass_on(m, session.received, bridge.received)
                 _pass_on(m, bridge.messages, session.messages)
-                m.d.comb += restart.eq(session.restart)
+            m.d.comb += restart.eq(Mux(testing, test.finished, session.restart))
         for name, member in network_ports(self.plan.net, control_data_bits(self.plan)).items():
             outer, inner = getattr(bridge, name), getattr(network, name)
             connect_stream(m, *((outer, inner) if member.flow == In else (inner, outer)))
@@ -153,7 +166,6 @@ class Core(wiring.Component):
             registers.session.eq(session.restart),
             registers.self_test.eq(self.verdict),
         ]
-        m.d.comb += [port.eq(status) for port, status in zip(self.status, network.status, strict=True)]
         return m
 
 

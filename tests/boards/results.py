@@ -44,6 +44,7 @@ def placement(seed: int, reached: float, asked: float = 80e6) -> Placement:
         run=ToolRun("nextpnr-ecp5", "0.11.1", 60.0 + seed, kept=False),
         log=f"seed-{seed}.log",
         floorplan=f"seed-{seed}.floorplan.json",
+        link_clock=ClockTiming("link", asked / 2, 55e6),
     )
 
 
@@ -66,6 +67,7 @@ def result(*placements: Placement, failure: str = "") -> BuildResult:
         oscillator=25e6,
         clock_wanted=80e6,
         clock=80e6,
+        link_clock=40e6,
         pll={"reference": 25_000_000},
         baud=1_000_000,
         options={"synthesis": "", "after_read": "delete t:$check"},

@@ -76,7 +76,7 @@ SITES: dict[str, dict[str, Resource]] = {
 def test_bitstream_of_a_stand_in(name: str) -> None:
     board = find_board(name)
     folder = OUT / name / "stand-in"
-    result = build(SMALLEST, board, folder, BuildOptions(), lambda design: SmallChip())
+    result = build(SMALLEST, board, folder, BuildOptions(), lambda design: SmallChip(split=design.is_split))
     (placement,) = result.placements
     assert placement.met
     assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
@@ -99,7 +99,7 @@ def test_a_missed_timing_is_a_result() -> None:
             find_board("ulx3s-12f"),
             OUT / "ulx3s-12f" / "too-fast",
             BuildOptions(clock=300_000_000),
-            lambda design: SmallChip(),
+            lambda design: SmallChip(split=design.is_split),
         )
     (placement,) = caught.value.result.placements
     assert not placement.met

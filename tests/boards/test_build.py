@@ -48,7 +48,7 @@ if [ ${{reached%.*}} -lt 80 ]; then
 fi
 """
 ECPPACK = "while [ $# -gt 0 ]; do case $1 in --input) in=$2;; --bit) out=$2;; esac; shift; done; cat $in > $out"
-FMAX = '{"clk": {"achieved": REACHED, "constraint": 80.0}}'
+FMAX = '{"clk": {"achieved": REACHED, "constraint": 80.0}, "link": {"achieved": 50.5, "constraint": 40.0}}'
 
 
 class Tools:
@@ -81,7 +81,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
 
 
 def small(design: Design) -> Any:
-    return SmallChip()
+    return SmallChip(split=design.is_split)
 
 
 def make(tools: Tools, **options: Any) -> Any:
@@ -159,13 +159,19 @@ def test_one_placement_that_holds_is_enough(tools: Tools) -> None:
     assert (result.best, [placement.met for placement in result.placements]) == (2, [False, True])
 
 
+def test_a_link_that_is_too_slow_is_told(tools: Tools) -> None:
+    tools.make(fmax=FMAX.replace("50.5", "39.5"))
+    with pytest.raises(dp.BuildError, match=r"MHz: it has a link of 39\.50 of 40 MHz and reaches 90\.00 MHz; ask for"):
+        make(tools)
+
+
 @pytest.mark.parametrize(
     ("fmax", "message"),
     [
         ("{}", r"^place and route reports no clock, so nothing says that 80 MHz hold; see .*/seed-1\.log$"),
         (
             '{"clk": {"achieved": 200.0, "constraint": 12.0}}',
-            r"was placed for 12 MHz; asked for were 80 MHz; see .*log$",
+            r"was placed for 12 MHz; asked for were 80 and 40 MHz; see .*log$",
         ),
         ('{"clk": {"achieved": 200.0}}', r"^timing and use are not in .*/seed-1\.report\.json: no 'constraint'$"),
     ],
@@ -292,7 +298,7 @@ def test_the_command(tools: Tools, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "gradients/s at 80 MHz; the line brings " in out
     assert json.loads(Path("figures.json").read_text())["best"] == 1
     assert main([*arguments, "--clock", "81"]) == 3, "the scripts place for 80 MHz"
-    assert "asked for were 81.25 MHz" in capsys.readouterr().err
+    assert "asked for were 81.25 and 40.625 MHz" in capsys.readouterr().err
     tools.make((70.0,))
     tools.script("YOSYS", YOSYS.format(cells='{"LUT4": 1}').replace("{}", '{"clocks.a": {"type": "LUT4"}}'))
     assert main(arguments[:4]) == 1
@@ -309,6 +315,8 @@ def test_a_bitstream_in_earnest(tmp_path: Path) -> None:
     (placement,) = result.placements
     assert placement.clock.asked == 80e6
     assert placement.clock.reached > 80e6
+    assert placement.link_clock is not None
+    assert placement.link_clock.asked == 40e6
     assert placement.critical_path is not None
     used = {name: entry.used for name, entry in placement.resources.items()}
     assert (used["multipliers"], used["block_rams"]) == (1, 1)
@@ -337,7 +345,7 @@ def test_place_and_route_is_asked_once_for_its_netlist(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     design = fit(NET, find_board(name), checked=False)
-    commands = write_project(design, SmallChip(design), tmp_path)
+    commands = write_project(design, SmallChip(split=design.is_split), tmp_path)
     router = next(tool for tool in commands if tool.startswith("nextpnr"))
     asked: list[Any] = []
 

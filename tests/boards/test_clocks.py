@@ -10,7 +10,8 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
 from dyadprop_boards.clocks import PowerOnReset
-from dyadprop_boards.pll import find_pll
+from dyadprop_boards.link_clock import is_split, link_clock
+from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.project import make_platform
 from dyadprop_boards.table import BOARDS, Board, find_board
 from dyadprop_boards.top import BoardTop
@@ -62,11 +63,15 @@ def test_a_short_lock_is_none() -> None:
     assert simulate(([1] * (CYCLES - 1) + [0]) * 5) == [1] * (5 * CYCLES)
 
 
+def rtlil(board: Board, pll: Pll | None, *, split: bool = False) -> str:
+    top = BoardTop(SmallChip(split=split), board, pll, split=split)
+    return str(make_platform(board).build(top, name="top", do_build=False, emit_src=False).files["top.il"])
+
+
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
 def test_each_board_gets_its_pll(board: Board) -> None:
     pll = find_pll(board.fpga.family, board.speed, board.clock, board.design_clock)
-    plan = make_platform(board).build(BoardTop(SmallChip(), board, pll), name="top", do_build=False, emit_src=False)
-    design = plan.files["top.il"]
+    design = rtlil(board, pll)
     primitive = {"ecp5": "EHXPLLL", "gowin": "rPLL", "ice40": "SB_PLL40_PAD" if board.pll_pad else "SB_PLL40_CORE"}
     assert design.count(f"cell \\{primitive[board.fpga.family]} ") == (pll is not None)
 
@@ -74,10 +79,32 @@ def test_each_board_gets_its_pll(board: Board) -> None:
 def test_an_ice40_gets_its_divisors_less_one() -> None:
     board = find_board("icebreaker")
     pll = find_pll("ice40", "", board.clock, 48_000_000)
-    design = (
-        make_platform(board)
-        .build(BoardTop(SmallChip(), board, pll), name="top", do_build=False, emit_src=False)
-        .files["top.il"]
-    )
+    design = rtlil(board, pll)
     for line in ("DIVR 4'0000", "DIVF 7'0111111", "DIVQ 3'100", "FILTER_RANGE 3'001"):
         assert f"parameter \\{line}\n" in design
+
+
+@pytest.mark.parametrize(
+    ("clock", "settings"),
+    [
+        # What is fed back is the network's clock, or a clock of the PLL's own.
+        (100_000_000, {"CLKOP_DIV": 8, "CLKOS_DIV": 16, "CLKOS_CPHASE": 15}),
+        (101_000_000, {"CLKOP_DIV": 57, "CLKOS_DIV": 7, "CLKOS2_DIV": 14, "CLKOS2_CPHASE": 13}),
+    ],
+)
+def test_the_link_s_clock_is_half_the_network_s(clock: int, settings: dict[str, int]) -> None:
+    board = find_board("ulx3s-85f")
+    pll = find_pll("ecp5", "6", board.clock, clock)
+    assert pll is not None
+    design = rtlil(board, pll, split=True)
+    for name, value in settings.items():
+        assert f"parameter \\{name} {value}\n" in design
+    assert is_split(board, float(pll.frequency))
+    assert link_clock(board, float(pll.frequency)) == pll.frequency / 2
+
+
+def test_an_oscillator_is_the_clock_of_both() -> None:
+    board = find_board("ecpix5-85")
+    assert not is_split(board, board.clock)
+    assert link_clock(board, board.clock) == board.clock
+    assert not is_split(find_board("tang-nano-9k"), 54e6)

@@ -10,7 +10,7 @@ import pytest
 
 import dyadprop as dp
 from dyadprop_boards import fpgas
-from dyadprop_boards.logs import check_clock, count_resources, read_cells, read_parts, read_placement, slowest_path
+from dyadprop_boards.logs import check_clocks, count_resources, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.result import ClockTiming, Hop, Path, Used
 
 STAT = {
@@ -72,7 +72,7 @@ def test_parts() -> None:
         "chip.core.network.stage_1.lane_0.sum_LUT4_Z_3": "LUT4",
         "chip.core.network.stage_1.lane_0.sum_CCU2C_S0": "CCU2C",
         "chip.core.network.stage_12.product_MULT18X18D": "MULT18X18D",
-        "chip.core.network.head.counts_TRELLIS_FF_Q": "TRELLIS_FF",
+        "chip.core.crossing.network.head.counts_TRELLIS_FF_Q": "TRELLIS_FF",
         "chip.core.session.slots.0.0": "DP16KD",
         "chip.receiver.bits_TRELLIS_FF_Q": "TRELLIS_FF",
         "clocks.pll": "EHXPLLL",
@@ -168,6 +168,9 @@ def test_placement_that_is_cut_off() -> None:
         read_placement(json.dumps(REPORT)[:-9], "r.json", fpgas.LFE5U_25F, {})
 
 
+ONE, TWO = {"design": 80e6}, {"network": 80e6, "link": 40e6}
+
+
 def clocks(**changed: Any) -> tuple[ClockTiming, ...]:
     report = copy.deepcopy(REPORT)
     report["fmax"]["$glbnet$clk"] |= changed
@@ -175,9 +178,23 @@ def clocks(**changed: Any) -> tuple[ClockTiming, ...]:
 
 
 def test_clock() -> None:
-    assert check_clock(clocks(), 80e6, "seed-1.log").reached == 101.5e6
+    assert check_clocks(clocks(), ONE, "seed-1.log")["design"].reached == 101.5e6
     # Whole picoseconds: 7 ns are 142.857 MHz.
-    assert check_clock(clocks(constraint=18.001152), 18e6, "seed-1.log").asked == 18.001152e6
+    assert check_clocks(clocks(constraint=18.001152), {"design": 18e6}, "seed-1.log")["design"].asked == 18.001152e6
+
+
+def test_two_clocks() -> None:
+    link = ClockTiming("link", 40e6, 62e6)
+    assert check_clocks((link, *clocks()), TWO, "seed-1.log") == {"link": link, "network": clocks()[0]}
+    # The same clock under two names: the slower counts.
+    slower = ClockTiming("also", 40e6, 41e6)
+    assert check_clocks((link, slower, *clocks()), TWO, "seed-1.log")["link"] == slower
+    with pytest.raises(
+        dp.BuildError, match=r"^place and route reports no clock, so nothing says that 40 MHz hold; see"
+    ):
+        check_clocks(clocks(), TWO, "seed-1.log")
+    with pytest.raises(dp.BuildError, match=r"^clock 'lost' was placed for 12 MHz; asked for were 80 and 40 MHz; see"):
+        check_clocks((link, *clocks(), ClockTiming("lost", 12e6, 99e6)), TWO, "seed-1.log")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +213,7 @@ def test_clock() -> None:
 )
 def test_clock_that_nothing_can_be_said_of(found: tuple[ClockTiming, ...], message: str) -> None:
     with pytest.raises(dp.BuildError, match=message):
-        check_clock(found, 80e6, "seed-1.log")
+        check_clocks(found, ONE, "seed-1.log")
 
 
 def test_no_path_within_the_clock() -> None:

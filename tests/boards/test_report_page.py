@@ -63,7 +63,8 @@ def test_the_clock_section() -> None:
     found = {section.title: section for section in sections(result(placement(1, 82e6), placement(2, 90e6)))}
     clock = found["Clock"]
     assert clock.lines[1] == "Seed 2 is the fastest: 90.00 MHz, a margin of +12.5%."
-    assert clock.lines[2].startswith("2 seeds: minimum 82.00 MHz, median 86.00 MHz.")
+    assert clock.lines[2] == "The link has a clock of its own, 40.00 MHz; there it reaches 55.00 MHz."
+    assert clock.lines[3].startswith("2 seeds: minimum 82.00 MHz, median 86.00 MHz.")
     assert clock.rows == (("1", "82.00 MHz", "+2.5%", "holds", "61"), ("2", "90.00 MHz", "+12.5%", "holds", "62"))
     assert found["Slowest path"].lines == ("7.00 ns from chip.a|b.Q to chip.c.D, 6.25 ns of it wires.",)
     assert len(found["Slowest path"].rows) == 3

@@ -17,6 +17,7 @@ from dyadprop_boards.design import fit, make_chip
 from dyadprop_boards.fit_resources import EXACT, GOAL, measure
 from dyadprop_boards.fpgas import ICE40HX8K, ICE40UP5K, LFE5U_85F, RESOURCES, Resource
 from dyadprop_boards.memories import (
+    crossing_memories,
     edge_memories,
     head_memories,
     lane_memories,
@@ -145,13 +146,13 @@ def test_memories_are_those_of_the_gateware(name: str) -> None:
     found = memories_of(chip)
     wanted: dict[str, Memory] = {}
     for stage in plan.stages:
-        prefix = f"core.network.stage_{stage.numbers.index}."
+        prefix = f"core.crossing.network.stage_{stage.numbers.index}."
         for lane in range(stage.lanes):
             wanted |= {f"{prefix}lane_{lane}.{memory.name}": memory for memory in lane_memories(stage)}
         wanted |= {prefix + memory.name: memory for memory in edge_memories(plan, stage)}
-    wanted |= {f"core.network.head.{memory.name}": memory for memory in head_memories(plan)}
+    wanted |= {f"core.crossing.network.head.{memory.name}": memory for memory in head_memories(plan)}
     link = link_memories(plan, len(chip.core.identity), link_slots(BOARD))
-    wanted |= {memory.name: memory for memory in [*link, self_test_memory(plan)]}
+    wanted |= {memory.name: memory for memory in [*link, *crossing_memories(plan), self_test_memory(plan)]}
     for name_there, size in found.items():
         match = next((name for name in wanted if re.fullmatch(rf"{re.escape(name)}(\.[a-z.]+)?", name_there)), None)
         assert match is not None, name_there

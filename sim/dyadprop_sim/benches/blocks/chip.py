@@ -5,12 +5,13 @@ from typing import Any
 
 import cocotb
 import numpy as np
+from cocotb.clock import Clock
 
 from dyadprop import Dense, Network
 from dyadprop.network import RawParameters
 from dyadprop.operations import Operation
 from dyadprop.plan import plan_network
-from dyadprop.protocol import Answer, Command, Register, SelfTest, WireSizes
+from dyadprop.protocol import Answer, Command, Packet, Register, SelfTest, WireSizes
 from dyadprop_hw.chip import Chip, Core
 from dyadprop_sim.benches.control import draw_words
 from dyadprop_sim.benches.packets import Damage, Host, message
@@ -26,15 +27,21 @@ CLOCK, BAUD = 48_000.0, 8_000  # a trial of 12,000 cycles
 
 
 def make_top() -> Variants:
-    """Make a core and a chip of the same network."""
-    return Variants({"core": Core(PLAN, IDENTITY, CLOCK, BAUD), "chip": Chip(Core(PLAN, IDENTITY, CLOCK, BAUD))})
+    """Make a core and a chip of the same network, and a core whose network has a clock of its own."""
+    return Variants(
+        {
+            "core": Core(PLAN, IDENTITY, CLOCK, BAUD),
+            "chip": Chip(Core(PLAN, IDENTITY, CLOCK, BAUD)),
+            "split": Core(PLAN, IDENTITY, CLOCK, BAUD, split=True),
+        }
+    )
 
 
 class CoreBench(WireBench):
     """A core between streams of bytes."""
 
-    def __init__(self, dut: Any, seed: int, *, stalls: bool = True) -> None:
-        super().__init__(dut, "core", seed, stalls=stalls, quiet=300)
+    def __init__(self, dut: Any, seed: int, variant: str = "core") -> None:
+        super().__init__(dut, variant, seed, quiet=300)
         for name in ("overflow", "framing_error", "line_busy"):
             self.input(name, 1)
 
@@ -115,6 +122,27 @@ async def gradients_through_bytes(dut: Any, seed: int) -> None:
     await bench.start()
     damage = Damage(bench.rng, 0.0 if seed == 1 else 0.2)
     assert await learn(bench, Host(7, 65534, 65535), seed, damage) == 9
+
+
+@cocotb.test()
+@cocotb.parametrize(period=[900, 1998, 5000])
+async def two_clocks(dut: Any, period: int) -> None:
+    """They are too where the network has its own clock, faster or slower than the link's, session after session.
+
+    A session begins while the samples of the one before are still on their way: nothing of them comes out.
+    """
+    bench = CoreBench(dut, period, "split")
+    Clock(dut.network_clk, period, unit="ps").start(start_high=bool(bench.rng.getrandbits(1)))
+    await bench.start()
+    undamaged = Damage(bench.rng, 0.0)
+    assert await learn(bench, Host(7, 65534, 65535), period, undamaged) == 9
+    for session in (8, 9):
+        left = Host(session, 1, 2)
+        samples = bench.rng.randbytes(8 * 4), bench.rng.randbytes(4 * 6)
+        commands = message(Command.FORWARD, samples[0]) + message(Command.LEARN, samples[1])
+        bench.to_device.send(left.open().wire + left.packet(Packet.DATA, commands).wire)
+        await bench.cycles(bench.rng.randrange(300, 1200))
+        assert await learn(bench, Host(session + 10, 3, 4), session, undamaged) == 9
 
 
 @cocotb.test()
