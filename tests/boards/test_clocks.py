@@ -100,7 +100,7 @@ def test_the_link_s_clock_is_half_the_network_s(clock: int, settings: dict[str, 
     for name, value in settings.items():
         assert f"parameter \\{name} {value}\n" in design
     assert is_split(board, float(pll.frequency))
-    assert link_clock(board, float(pll.frequency)) == pll.frequency / 2
+    assert link_clock(board, float(pll.frequency)) == float(pll.frequency) / 2
 
 
 def test_an_oscillator_is_the_clock_of_both() -> None:
