@@ -2,7 +2,8 @@
 
 Builds each design of clock_cases.py with five placements. That takes hours, a large design half an hour; it can be
 stopped and started again: steps that were done are kept, and the page is written after each design. --only takes a part
-of a design's name, such as ulx3s-85f or 4-8-3@. Rows of other gateware than the present one are left out.
+of a design's name, such as ulx3s-85f or 4-8-3@. Rows are kept beside the page, so that several days or machines can add
+to them; those of other gateware than the present one are left out.
 """
 
 import argparse
@@ -25,7 +26,8 @@ COMMAND = "python -m dyadprop_boards.clock_table"
 BEGIN = f"<!-- clocks, written by {COMMAND} -->\n"
 END = "<!-- end -->"
 PAGE = "docs/boards.md"
-ROWS = "rows.json"
+ROWS = ".clocks.json"
+"""Ending of the file beside the page that keeps the rows."""
 _HEADER = (
     "network",
     "board",
@@ -33,6 +35,7 @@ _HEADER = (
     "MHz asked",
     "minimum",
     "median",
+    "link",
     "LUT",
     "FF",
     "DSP",
@@ -72,6 +75,8 @@ def _row(result: BuildResult) -> dict[str, Any]:
         "seeds": len(result.placements),
         "minimum": result.minimum,
         "median": result.median,
+        "link": min((p.link_clock.reached for p in result.placements if p.link_clock is not None), default=None),
+        "path": str(best.critical_path or ""),
         "resources": {name: best.resources[name].used for name in RESOURCES},
         "luts_a_lane": sum(used["luts"] for used in result.lane_parts.values()) / lanes,
         "gradients_a_second": result.work.gradients(result.median),
@@ -100,6 +105,7 @@ def markdown(rows: dict[str, dict[str, Any]], order: Sequence[Case]) -> str:
             f"{row['asked'] / 1e6:.0f}",
             f"{row['minimum'] / 1e6:.1f}",
             f"**{row['median'] / 1e6:.1f}**",
+            f"{row['link'] / 1e6:.1f}" if row["link"] else "",
             *(f"{row['resources'][name]:,}" for name in RESOURCES),
             f"{row['luts_a_lane']:.0f}",
             f"{row['gradients_a_second']:,.0f}",
@@ -108,6 +114,10 @@ def markdown(rows: dict[str, dict[str, Any]], order: Sequence[Case]) -> str:
             f"{row['seconds'] / 60:.0f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
+    slow = [case for case in order if "median" in rows.get(case.name, {}) and rows[case.name]["median"] < case.clock]
+    if slow:
+        lines += ["", "Slowest path of the fastest placement, where the median is below what was asked for:", ""]
+        lines += [f"- {case.network} on `{case.board.name}`: {rows[case.name]['path']}" for case in slow]
     if missing:
         lines += ["", "No row:", "", *missing]
     return "\n".join(lines)
@@ -162,7 +172,7 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
     text = _read(page)
     rewritten(text, "")  # a page without a place for the table is told now, not after hours
     out.mkdir(parents=True, exist_ok=True)
-    kept = out / ROWS
+    kept = page.with_suffix(ROWS)
     gateware = gateware_revision()
     document: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     rows = document["rows"] if document.get("gateware") == gateware else {}

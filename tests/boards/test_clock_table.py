@@ -83,7 +83,7 @@ def test_a_row(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     row = next(line for line in page.read_text().splitlines() if line.startswith("| 4-8-3 "))
     gradients = 85e6 / 130
     assert row == (
-        "| 4-8-3 | `tang-nano-9k` | 4/2 | 80 | 82.0 | **85.0** | 5,900 | 5,901 | 5,902 | 5,903 | 400 | "
+        "| 4-8-3 | `tang-nano-9k` | 4/2 | 80 | 82.0 | **85.0** | 55.0 | 5,900 | 5,901 | 5,902 | 5,903 | 400 | "
         f"{gradients:,.0f} | {2 * (64 * 8 * 2 + 8 * 10 * 3) * gradients / 1e9:.1f} | 0.61 | 5 |"
     )
     assert page.read_text().startswith("# Boards\n\n")
@@ -101,13 +101,14 @@ def test_rows_come_together_over_several_runs(page: Path, monkeypatch: pytest.Mo
     boards = [line.split("|")[2].strip() for line in lines if line.startswith("| ")][1:]
     assert boards == ["`ulx3s-12f`", "`icebreaker`"], "in the order of cases"
     assert "| 70.0 | **70.0** |" in page.read_text(), "a missed timing is a row too"
+    assert "- 64-32-10 on `ulx3s-12f`: 7.00 ns from chip.a|b.Q to chip.c.D, 6.25 ns of it wires" in lines
     assert "- 4-8-3 on `hx8k-breakout`: it does not fit" in lines
     # Other gateware: what was measured before is no longer true.
     monkeypatch.setattr(clock_table, "gateware_revision", lambda: "another")
     stand_in(monkeypatch, good)
     assert main(["--only", "4-8-3@icesugar", "--page", "boards.md"]) == 0
     assert page.read_text().count("\n| ") == 2
-    assert list(json.loads(Path("build/clocks/rows.json").read_text())["rows"]) == ["4-8-3@icesugar"]
+    assert list(json.loads(page.with_suffix(".clocks.json").read_text())["rows"]) == ["4-8-3@icesugar"]
 
 
 def test_a_tool_that_fails_stops_no_other_design(
