@@ -86,10 +86,11 @@ class BackwardPass(wiring.Component):
         beyond: Any = Signal() if pitch > columns else Const(0)
         m.d.comb += [
             self.next_column.eq(self.busy & group_end & more),
-            self.end.eq(self.busy & group_end & ends),
             self.start.eq(self.ready & (~self.busy | self.end)),
         ]
         with m.If(self.busy):
+            # While a column lasts, ``ends`` does not change.
+            m.d.sync += self.end.eq((ends & (group == groups - 2)) if groups > 1 else (column == pitch - 2))
             if groups > 1:
                 m.d.sync += [
                     group.eq(Mux(group_end, 0, group + 1)),

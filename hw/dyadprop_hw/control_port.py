@@ -11,7 +11,7 @@ from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
 from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token
-from dyadprop_hw.streams import Queue
+from dyadprop_hw.streams import Count, Queue
 from dyadprop_hw.word_counter import WordCounter
 
 
@@ -32,6 +32,8 @@ class ControlPort(wiring.Component):
         From and to the neighbours.
     command : Out(stream)
         The kept command, once it is seen; while it is held, the chain waits behind it.
+    operations : Out(len(Operation))
+        While a command is offered the bit of its operation, else none: registers, so that nobody decodes.
     reply : In(stream of signed(data_bits))
         Answers, only while a command is held: so replies leave in the order of the commands.
 
@@ -44,6 +46,7 @@ class ControlPort(wiring.Component):
     control_in: Any
     control_out: Any
     command: Any
+    operations: Signal
     reply: Any
 
     def __init__(self, index: int, data_bits: int) -> None:
@@ -55,6 +58,7 @@ class ControlPort(wiring.Component):
                 "control_in": In(stream.Signature(token)),
                 "control_out": Out(stream.Signature(token)),
                 "command": Out(stream.Signature(token)),
+                "operations": Out(len(Operation)),
                 "reply": In(stream.Signature(self.control_data)),
             }
         )
@@ -81,7 +85,7 @@ class ControlPort(wiring.Component):
             self.command.valid.eq(held),
             self.reply.ready.eq(out.ready),
             queue.o.ready.eq(Mux(own, done, out.ready)),
-            out.valid.eq(Mux(held, self.reply.valid, queue.o.valid & ~own)),
+            out.valid.eq(self.reply.valid | (queue.o.valid & ~own)),
             out.payload.eq(word),
         ]
         with m.If(held):
@@ -89,8 +93,14 @@ class ControlPort(wiring.Component):
                 out.payload.kind.eq(ControlKind.REPLY),
                 out.payload.data.eq(self.reply.payload),
             ]
+        claim(m, ~self.reply.valid | held)
         taken = held & self.command.ready
-        m.d.sync += [done.eq(taken), held.eq(queue.o.valid & own & ~taken & ~done)]
+        holds = queue.o.valid & own & ~taken & ~done
+        m.d.sync += [
+            done.eq(taken),
+            held.eq(holds),
+            *(self.operations[which].eq(holds & (word.operation == which)) for which in Operation),
+        ]
         return m
 
 
@@ -133,10 +143,11 @@ class CounterReply(wiring.Component):
         """Count through the counters."""
         m = Module()
         position = Signal(range(self.count))
+        last = Signal(init=self.count == 1)  # of the positions
         # Counters go on counting: what is offered is kept.
         value = Signal(COUNTER_BITS, reset_less=True)
         taken = self.reply.valid & self.reply.ready
-        m.d.comb += [self.reply.payload.eq(value), self.done.eq(taken & (position == self.count - 1))]
+        m.d.comb += [self.reply.payload.eq(value), self.done.eq(taken & last)]
         with m.If(~self.reply.valid):
             m.d.sync += self.reply.valid.eq(self.start)
             with m.Switch(position):
@@ -144,7 +155,9 @@ class CounterReply(wiring.Component):
                     with m.Case(i):
                         m.d.sync += value.eq(self.counters[i])
         with m.Elif(taken):
-            m.d.sync += [self.reply.valid.eq(0), position.eq(Mux(self.done, 0, position + 1))]
+            m.d.sync += [self.reply.valid.eq(0), position.eq(Mux(last, 0, position + 1))]
+            if self.count > 1:
+                m.d.sync += last.eq(position == self.count - 2)
         return m
 
 
@@ -159,6 +172,8 @@ class StageControl(wiring.Component):
     Members
     -------
     command : In(stream of control_token)
+    operations : In(len(Operation))
+        Of the command that is offered (`ControlPort`).
     reply : Out(stream of signed(data_bits))
     quiet : In(1)
         No sample is in flight in this stage.
@@ -186,6 +201,7 @@ class StageControl(wiring.Component):
     """
 
     command: Any
+    operations: Signal
     reply: Any
     quiet: Signal
     write: data.View
@@ -205,6 +221,7 @@ class StageControl(wiring.Component):
         super().__init__(
             {
                 "command": In(stream.Signature(token)),
+                "operations": In(len(Operation)),
                 "reply": Out(stream.Signature(token["data"].shape)),
                 "quiet": In(1),
                 "write": Out(shape.forward),
@@ -220,7 +237,7 @@ class StageControl(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Decode; run one read-out at a time."""
+        """Run one command at a time."""
         m = Module()
         shape = self.shape
         rate = Signal(shape.rate)
@@ -229,98 +246,86 @@ class StageControl(wiring.Component):
         credits = shape.plan.answer_words
         m.submodules.answers = answers = Queue(self.reply.payload.shape(), credits)
         m.submodules.counts = counts = CounterReply(STAGE_COUNTERS, self.reply.payload.shape())
-        under_way = Signal(range(credits + 1))
-        issued = Signal()  # all read-outs of this command are on their way
+        under_way = Count(credits, "under_way")
+        issued, final = Signal(), Signal()  # all read-outs of this command are on their way; one is left
         storing = Signal(range(timing.GRADIENT))  # until reads see what WRITE_GRADIENT has sent last
-        stored = Signal(init=1)
-        room = Signal()  # for the read-out of this cycle and that of the next
+        # Reads see it, there is room for the read-out of this cycle and that of the next, and a word to be read.
+        clear = Signal()
         m.d.comb += [
             answers.i.valid.eq(self.word_valid),
             answers.i.payload.eq(self.word_data),
             *(count.eq(counter) for count, counter in zip(counts.counters, self.counters, strict=True)),
         ]
         claim(m, ~answers.i.valid | answers.i.ready)
-        operation = self.command.payload.operation
-        with m.If(self.learnt):
-            m.d.sync += self.fresh.eq(0)
+        offered = self.command.payload
+        claim(m, self.operations == Mux(self.command.valid, 1 << offered.operation, 0))
 
+        begins, counts_asked = self.operations[Operation.BEGIN], self.operations[Operation.COUNTERS]
+        # These wait for the stage to be quiet, and then take a cycle.
+        stores, clears, stores_gradient, sets_rate = (
+            self.operations[which] & self.quiet
+            for which in (Operation.WORD, Operation.CLEAR, Operation.WRITE_GRADIENT, Operation.RATE)
+        )
+        reads = self.operations[Operation.READ_WEIGHT] | self.operations[Operation.READ_GRADIENT]
+        issue, taken, answered = Signal(), Signal(), Signal()
+        m.d.comb += [
+            issue.eq(reads & self.quiet & clear),
+            taken.eq(answers.o.valid & self.reply.ready),
+            answered.eq(final & taken),
+            counts.start.eq(counts_asked),
+            counts.reply.ready.eq(self.reply.ready),
+            answers.o.ready.eq(self.reply.ready),
+            self.reply.valid.eq(counts.reply.valid | answers.o.valid),
+            self.reply.payload.eq(Mux(counts.reply.valid, counts.reply.payload, answers.o.payload)),
+            # One that answers is done with its last answer, BEGIN at once, any other when the stage is quiet.
+            self.command.ready.eq(answered | counts.done | (~(reads | counts_asked) & (begins | self.quiet))),
+            counter.restart.eq(begins),
+            counter.step.eq(stores | stores_gradient | issue),
+            self.write.valid.eq(stores),
+            self.read.valid.eq(stores_gradient | issue),
+        ]
+        # Both give nothing unless they are asked.
+        claim(m, ~answers.o.valid | reads)
+        claim(m, ~counts.reply.valid | counts_asked)
+        under_way.drive(m, issue, taken)
+        m.d.sync += clear.eq((under_way.value < credits - 1) & (storing <= 1) & ~issued)
+        with m.If(issue & counter.last):
+            m.d.sync += [issued.eq(1), clear.eq(0)]
+        with m.If(answered):
+            m.d.sync += issued.eq(0)
+        # A cycle late behind the last read-out's start, but long before its answer.
+        m.d.sync += final.eq(issued & (under_way.value == Mux(taken, 2, 1)))
         with m.If(storing != 0):
-            m.d.sync += [storing.eq(storing - 1), stored.eq(storing == 1)]
-        issue = Signal()
-        taken = Signal()
-        m.d.sync += [under_way.eq(under_way + issue - taken), room.eq(under_way < credits - 1)]
-        with m.If(self.command.valid):
-            with m.Switch(operation):
-                with m.Case(Operation.BEGIN):
-                    m.d.comb += [self.command.ready.eq(1), counter.restart.eq(1)]
-                with m.Case(Operation.WORD):
-                    m.d.comb += [
-                        self.command.ready.eq(self.quiet),
-                        counter.step.eq(self.quiet),
-                        self.write.valid.eq(self.quiet),
-                    ]
-                with m.Case(Operation.CLEAR):
-                    m.d.comb += self.command.ready.eq(self.quiet)
-                    with m.If(self.quiet):
-                        m.d.sync += self.fresh.eq(1)
-                with m.Case(Operation.COUNTERS):
-                    m.d.comb += [
-                        counts.start.eq(1),
-                        self.command.ready.eq(counts.done),
-                        self.reply.valid.eq(counts.reply.valid),
-                        self.reply.payload.eq(counts.reply.payload),
-                        counts.reply.ready.eq(self.reply.ready),
-                    ]
-                with m.Case(Operation.READ_WEIGHT, Operation.READ_GRADIENT):
-                    m.d.comb += [
-                        issue.eq(self.quiet & ~issued & room & stored),
-                        self.reply.valid.eq(answers.o.valid),
-                        self.reply.payload.eq(answers.o.payload),
-                        answers.o.ready.eq(self.reply.ready),
-                        taken.eq(answers.o.valid & answers.o.ready),
-                        counter.step.eq(issue),
-                        self.read.valid.eq(issue),
-                        self.command.ready.eq(issued & taken & (under_way == 1)),
-                    ]
-                    with m.If(issue & counter.last):
-                        m.d.sync += issued.eq(1)
-                    with m.If(self.command.ready):
-                        m.d.sync += issued.eq(0)
-                with m.Case(Operation.WRITE_GRADIENT):
-                    m.d.comb += [
-                        self.command.ready.eq(self.quiet),
-                        counter.step.eq(self.quiet),
-                        self.read.valid.eq(self.quiet),
-                    ]
-                    with m.If(self.quiet):
-                        m.d.sync += [self.fresh.eq(0), storing.eq(timing.GRADIENT - 1), stored.eq(0)]
-                with m.Case(Operation.RATE):
-                    m.d.comb += self.command.ready.eq(self.quiet)
-                    with m.If(self.quiet):
-                        m.d.sync += [
-                            rate.shift.eq(self.command.payload.data),
-                            rate.mask.eq(~(~Const(0, len(rate.mask)) << self.command.payload.data[: len(rate.shift)])),
-                        ]
-                with m.Default():
-                    m.d.comb += self.command.ready.eq(1)  # not known: dropped; drivers see no answer
+            m.d.sync += storing.eq(storing - 1)
+        with m.If(stores_gradient):
+            m.d.sync += [storing.eq(timing.GRADIENT - 1), clear.eq(0)]
+        with m.If(self.learnt | stores_gradient):
+            m.d.sync += self.fresh.eq(0)
+        with m.If(clears):
+            m.d.sync += self.fresh.eq(1)
+        with m.If(sets_rate):
+            m.d.sync += [
+                rate.shift.eq(offered.data),
+                rate.mask.eq(~(~Const(0, len(rate.mask)) << offered.data[: len(rate.shift)])),
+            ]
 
         m.d.comb += [
             self.write.write.eq(1),
             self.write.lane.eq(counter.lane),
             self.write.address.eq(counter.address),
-            self.write.operand.eq(self.command.payload.data),
+            self.write.operand.eq(offered.data),
             self.read.operation.eq(BackwardOperation.READ_GRADIENT),
             self.read.fresh.eq(self.fresh),
             self.read.lane.eq(counter.lane),
             self.read.address.eq(counter.address),
         ]
-        with m.If(operation == Operation.READ_WEIGHT):
+        with m.If(self.operations[Operation.READ_WEIGHT]):
             m.d.comb += self.read.operation.eq(BackwardOperation.READ_WEIGHT)
-        with m.Elif(operation == Operation.WRITE_GRADIENT):
+        with m.If(self.operations[Operation.WRITE_GRADIENT]):
             m.d.comb += self.read.operation.eq(BackwardOperation.WRITE_GRADIENT)
 
         # The stored gradient meets its wave where a lane adds to the partial sum.
-        partial: Any = Mux(self.read.valid & (operation == Operation.WRITE_GRADIENT), self.command.payload.data, 0)
+        partial: Any = Mux(stores_gradient, offered.data, 0)
         for cycle in range(timing.PARTIAL):
             partial_next = Signal.like(self.partial, name=f"partial_q{cycle + 1}", reset_less=True)
             m.d.sync += partial_next.eq(partial)

@@ -15,7 +15,7 @@ from dyadprop_hw.control_port import ControlPort, CounterReply
 from dyadprop_hw.layouts import Fixed, activation_token, control_token, sensitivity_token, target_token
 from dyadprop_hw.requantize import Requantize
 from dyadprop_hw.softmax import Softmax
-from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.streams import Count, Queue, connect_stream
 
 SCALE_ONE = 1 << SCALE_BITS
 
@@ -109,11 +109,11 @@ class CostHead(wiring.Component):
 
         m.submodules.seeds = seeds = Queue(sensitivity_token(self.sensitivity, self.activation), self.SEED_QUEUE)
         connect_stream(m, seeds.o, wiring.flipped(self.sensitivity_out))
-        under_way = Signal(range(self.SEED_QUEUE + 1))
+        under_way = Count(self.SEED_QUEUE, "under_way")
         target = self.target_in
-        fire = estimate.valid & target.valid & (under_way != self.SEED_QUEUE)
+        fire = estimate.valid & target.valid & under_way.room
         m.d.comb += [estimate.ready.eq(fire), target.ready.eq(fire)]
-        m.d.sync += under_way.eq(under_way + fire - (seeds.o.valid & seeds.o.ready))
+        under_way.drive(m, fire, seeds.o.valid & seeds.o.ready)
 
         difference = value - target.payload.value[: self.target.width].as_signed()
         difference_q1 = Signal(signed(len(difference)), reset_less=True)
@@ -156,12 +156,12 @@ class CostHead(wiring.Component):
         connect_stream(m, wiring.flipped(self.control_in), port.control_in)
         connect_stream(m, port.control_out, wiring.flipped(self.control_out))
         connect_stream(m, counts.reply, port.reply)
-        asked = port.command.payload.operation == Operation.COUNTERS
+        asked = port.operations[Operation.COUNTERS]
         m.d.comb += [
-            counts.start.eq(port.command.valid & asked),
+            counts.start.eq(asked),
             counts.counters[0].eq(saturations),
             port.command.ready.eq(~asked | counts.done),
         ]
-        with m.If(port.command.valid & (port.command.payload.operation == Operation.RATE)):
+        with m.If(port.operations[Operation.RATE]):
             m.d.sync += scale.eq(port.command.payload.data)
         return m

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from dyadprop_hw.delta import Delta
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import register_wave, sensitivity_token
+from dyadprop_hw.streams import Count
 
 
 class DeltaLoader(wiring.Component):
@@ -60,14 +61,13 @@ class DeltaLoader(wiring.Component):
         numbers, lanes, groups = self.shape.numbers, self.shape.lanes, self.shape.groups
         rows, banks = lanes * groups, self.shape.plan.banks
         token = self.sensitivity_in
-        claimed = Signal(range(banks + 1))
-        whole = Signal(range(banks + 1))
+        claimed, whole = Count(banks, "claimed"), Count(banks, "whole")
 
         # Accepting side: a vector claims a bank with its first word; rows that do not exist follow by themselves.
         entry = Signal(range(rows))
         first = Signal(init=1)  # of the entry: it begins a vector
         exists: Any = Signal(init=1) if rows > numbers.outputs else Const(1)  # it is a row that exists
-        room = ~first | (claimed != banks)
+        room = ~first | claimed.room
         step = room & (token.valid | ~exists)
         m.d.comb += token.ready.eq(room & exists)
         with m.If(step):
@@ -111,9 +111,7 @@ class DeltaLoader(wiring.Component):
         ]
         register_wave(m, out, self.wave)
 
-        m.d.sync += [
-            claimed.eq(claimed + (step & first) - self.end),
-            whole.eq(whole + last - self.start),
-        ]
-        m.d.comb += self.loaded.eq(whole != 0)
+        claimed.drive(m, step & first, self.end)
+        whole.drive(m, last, self.start)
+        m.d.comb += self.loaded.eq(whole.some)
         return m

@@ -84,23 +84,22 @@ class ForwardPass(wiring.Component):
         # What the counters are compared with is known a cycle ahead: a stage decides by these.
         group_end: Any = Signal() if groups > 1 else Const(1)
         more = Signal(init=numbers.inputs > 1)  # input columns behind this one
-        bias, ends = Signal(), Signal()
+        bias = Signal()
         beyond: Any = Signal() if pitch > columns else Const(0)
         m.d.comb += [
-            self.row_end.eq(self.busy & ends),
-            self.end.eq(self.row_end & group_end),
             self.start.eq(self.ready & (~self.busy | self.end)),
             self.next_column.eq(self.busy & more),
         ]
         with m.If(self.busy):
             m.d.sync += [
-                column.eq(Mux(ends, 0, column + 1)),
+                column.eq(Mux(self.row_end, 0, column + 1)),
                 bias.eq(column == columns - 2),
-                more.eq(Mux(ends, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
-                ends.eq(column == pitch - 2),
+                more.eq(Mux(self.row_end, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
+                self.row_end.eq(column == pitch - 2),
+                self.end.eq((column == pitch - 2) & group_end),
             ]
             if pitch > columns:
-                m.d.sync += beyond.eq(~ends & (beyond | bias))
+                m.d.sync += beyond.eq(~self.row_end & (beyond | bias))
             with m.If(~beyond):
                 m.d.sync += address.eq(address + 1)
         if groups > 1:

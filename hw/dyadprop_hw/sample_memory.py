@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.claims import claim
 from dyadprop_hw.layouts import Fixed, activation_token
+from dyadprop_hw.streams import Count
 
 
 class SampleMemory(wiring.Component):
@@ -93,6 +94,8 @@ class SampleMemory(wiring.Component):
             for flag in ("learn", "update")
         )
 
+        stored, waiting, finished = (Count(self.depth, name) for name in ("stored_count", "waiting_count", "finished"))
+
         def after(value: Signal, limit: int) -> Any:
             return Mux(value == limit - 1, 0, value + 1)
 
@@ -107,9 +110,9 @@ class SampleMemory(wiring.Component):
         accepted = token.valid & token.ready
         first, last = Signal(init=1), Signal(init=inputs == 1)  # of write_column: a sample's first, last
         arrived = accepted & last
-        begun = accepted & first
+        begun = token.valid & first & stored.room
         m.d.comb += [
-            token.ready.eq(~first | (self.stored != self.depth)),
+            token.ready.eq(~first | stored.room),
             write.addr.eq(write_address),
             write.data.eq(token.payload.value),
             write.en.eq(accepted),
@@ -157,12 +160,11 @@ class SampleMemory(wiring.Component):
         backward_address = Signal(range(words))
         backward_place, backward_place_after = (Signal(range(self.depth), init=k % self.depth) for k in range(2))
         backward_busy = Signal()
-        finished = Signal(range(self.depth + 1))
         oldest_learns = Signal()
-        dropped = (finished != 0) & ~oldest_learns & ~backward_busy
+        dropped = finished.some & ~oldest_learns & ~backward_busy
         m.d.comb += [
             backward_read.addr.eq(backward_address),
-            self.backward_ready.eq((finished != 0) & oldest_learns),
+            self.backward_ready.eq(finished.some & oldest_learns),
         ]
         with m.If(self.backward_end):
             m.d.sync += backward_busy.eq(0)
@@ -182,18 +184,18 @@ class SampleMemory(wiring.Component):
             ]
         m.d.sync += oldest_learns.eq(Mux(passed, learn[backward_place_after], learn[backward_place]))
 
-        m.d.sync += [
-            self.stored.eq(self.stored + begun - (self.backward_end | dropped)),
-            self.waiting.eq(self.waiting + arrived - self.forward_start),
-            finished.eq(finished + self.forward_end - passed),
-        ]
+        stored.drive(m, begun, self.backward_end | dropped)
+        waiting.drive(m, arrived, self.forward_start)
+        finished.drive(m, self.forward_end, passed)
         # A word is never written while it is read.
         reads_forward = self.forward_next | self.forward_row
         reads_backward = self.backward_next | self.backward_end
         claim(m, ~(write.en & reads_forward & (write.addr == forward_address)))
         claim(m, ~(write.en & reads_backward & (write.addr == backward_address)))
         m.d.comb += [
-            self.forward_ready.eq(self.waiting != 0),
+            self.stored.eq(stored.value),
+            self.waiting.eq(waiting.value),
+            self.forward_ready.eq(waiting.some),
             self.forward_activation.eq(forward_read.data),
             self.backward_activation.eq(backward_read.data),
         ]

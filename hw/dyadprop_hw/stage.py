@@ -25,7 +25,7 @@ from dyadprop_hw.layouts import (
 )
 from dyadprop_hw.requantize import Requantize
 from dyadprop_hw.sample_memory import SampleMemory
-from dyadprop_hw.streams import Queue, connect_stream
+from dyadprop_hw.streams import Count, Queue, connect_stream
 
 
 class Stage(wiring.Component):
@@ -107,6 +107,7 @@ class Stage(wiring.Component):
         connect_stream(m, port.control_out, wiring.flipped(self.control_out))
         connect_stream(m, port.command, control.command)
         connect_stream(m, control.reply, port.reply)
+        m.d.comb += control.operations.eq(port.operations)
         connect_stream(m, wiring.flipped(self.activation_in), memory.activation_in)
         connect_stream(m, wiring.flipped(self.sensitivity_in), loader.sensitivity_in)
 
@@ -277,12 +278,15 @@ class Stage(wiring.Component):
 
 def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words: int) -> Any:
     """Count the vectors that a queue holds or expects; return whether one more fits: it can never be full."""
-    reserved = Signal(range(vectors + 1), name=f"{name}_reserved")
+    reserved = Count(vectors, f"{name}_reserved")
     word = Signal(range(words), name=f"{name}_word")
     taken = queue.o.valid & queue.o.ready
-    released = taken & (word == words - 1)
+    last = Signal(name=f"{name}_last", init=words == 1)  # of the words
+    released = taken & last
     with m.If(taken):
-        m.d.sync += word.eq(Mux(word == words - 1, 0, word + 1))
-    m.d.sync += reserved.eq(reserved + start - released)
+        m.d.sync += word.eq(Mux(last, 0, word + 1))
+        if words > 1:
+            m.d.sync += last.eq(word == words - 2)
+    reserved.drive(m, start, released)
     claim(m, ~queue.i.valid | queue.i.ready)
-    return reserved != vectors
+    return reserved.room

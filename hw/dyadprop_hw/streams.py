@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, ShapeLike, Signal, Value
-from amaranth.lib import fifo, stream, wiring
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
@@ -27,6 +28,117 @@ def connect_stream(m: Module, source: Any, sink: Any) -> None:
     if source.signature != sink.signature.flip():
         raise TypeError(f"stream {source.signature!r} cannot feed {sink.signature.flip()!r}: the payloads differ")
     wiring.connect(m, source, sink)
+
+
+class Count:
+    """How many of something there are, with both extremes in registers: what they decide needs no comparison first.
+
+    Parameters
+    ----------
+    limit : int
+        At least 1.
+    name : str
+        Of its signals.
+
+    Attributes
+    ----------
+    value : Signal
+    some, room : Signal
+        It is not zero; it is not ``limit``.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self.limit = limit
+        self.value = Signal(range(limit + 1), name=name)
+        self.some = Signal(name=f"{name}_some")
+        self.room = Signal(name=f"{name}_room", init=1)
+
+    def drive(self, m: Module, up: Any, down: Any) -> None:
+        """Count.
+
+        Parameters
+        ----------
+        m : Module
+        up, down : Value
+            One more, one less; both at once change nothing. Never more than ``limit``, nor less than none.
+        """
+        with m.If(up & ~down):
+            m.d.sync += [self.value.eq(self.value + 1), self.some.eq(1), self.room.eq(self.value != self.limit - 1)]
+        with m.If(down & ~up):
+            m.d.sync += [self.value.eq(self.value - 1), self.some.eq(self.value != 1), self.room.eq(1)]
+
+
+class Buffer(wiring.Component):
+    """Memory and output register of a queue: ``lib.fifo.SyncFIFOBuffered``, cycle for cycle, by a `Count`.
+
+    That one compares its level before it says whether it takes a word, and so do its neighbours on both sides before
+    they do anything.
+
+    Parameters
+    ----------
+    width : int
+    depth : int
+        Places in the memory; a word in the output register is one more.
+
+    Members
+    -------
+    w_data, w_en : In
+    w_rdy : Out(1)
+        There is room.
+    r_data, r_rdy : Out
+    r_en : In(1)
+    """
+
+    w_data: Signal
+    w_en: Signal
+    w_rdy: Signal
+    r_data: Signal
+    r_en: Signal
+    r_rdy: Signal
+
+    def __init__(self, width: int, depth: int) -> None:
+        self.width = width
+        self.depth = depth
+        super().__init__(
+            {
+                "w_data": In(width),
+                "w_en": In(1),
+                "w_rdy": Out(1),
+                "r_data": Out(width),
+                "r_en": In(1),
+                "r_rdy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Write behind the words, read in front of them."""
+        m = Module()
+        depth = self.depth
+        m.submodules.storage = storage = Memory(shape=self.width, depth=depth, init=[])
+        write, read = storage.write_port(), storage.read_port()
+        level = Count(depth, "inner_level")
+        produce, consume = Signal(range(depth)), Signal(range(depth))
+        writes, reads = Signal(), Signal()
+        m.d.comb += [
+            writes.eq(self.w_en & level.room),
+            reads.eq(level.some & (~self.r_rdy | self.r_en)),
+            self.w_rdy.eq(level.room),
+            write.addr.eq(produce),
+            write.data.eq(self.w_data),
+            write.en.eq(writes),
+            read.addr.eq(consume),
+            read.en.eq(reads),
+            self.r_data.eq(read.data),
+        ]
+        level.drive(m, writes, reads)
+        for moves, place in ((writes, produce), (reads, consume)):
+            with m.If(moves):
+                m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
+        with m.If(reads):
+            m.d.sync += self.r_rdy.eq(1)
+        with m.Elif(self.r_en):
+            m.d.sync += self.r_rdy.eq(0)
+        return m
 
 
 class Queue(wiring.Component):
@@ -68,12 +180,12 @@ class Queue(wiring.Component):
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Module:
-        """Wrap the library's buffered FIFO."""
+        """Wrap a buffer, and behind a block RAM one more register."""
         m = Module()
         bits = Value.cast(self.i.payload)
-        # The library's output register takes a word only a cycle after it came: one place more, or `depth` words in a
-        # row would not fit.
-        m.submodules.fifo = buffer = fifo.SyncFIFOBuffered(width=len(bits), depth=self.depth + 1)
+        # All places are in the memory: the output register takes a word only a cycle after it came, too late for
+        # `depth` words in a row.
+        m.submodules.fifo = buffer = Buffer(len(bits), self.depth)
         m.d.comb += [
             buffer.w_data.eq(bits),
             buffer.w_en.eq(self.i.valid),

@@ -51,19 +51,27 @@ class WordCounter(wiring.Component):
         row = Signal(range(outputs))
         lane = Signal(range(lanes), init=lanes - 1)
         group_address = Signal.like(self.address)
-        column_end, row_end = Signal(), Signal(init=outputs == 1)  # known a cycle ahead
+        # Known a cycle ahead. A row has two columns or more.
+        column_end, row_end, group_end, last = Signal(), Signal(init=outputs == 1), Signal(), Signal()
         with m.If(self.step):
-            m.d.sync += [column.eq(Mux(column_end, 0, column + 1)), column_end.eq(column == columns - 2)]
+            m.d.sync += [
+                column.eq(Mux(column_end, 0, column + 1)),
+                column_end.eq(column == columns - 2),
+                group_end.eq((column == columns - 2) & (lane == 0)),
+                last.eq((column == columns - 2) & row_end),
+            ]
             with m.If(column_end):
                 m.d.sync += [row.eq(row + 1), row_end.eq(row == outputs - 2), lane.eq(lane - 1)]
-                # Behind the only row group the stage's last word has come, and all of it begins again.
-                if groups > 1:
-                    with m.If(lane == 0):
-                        m.d.sync += [lane.eq(lanes - 1), group_address.eq(group_address + columns)]
-        with m.If(self.restart | (self.step & self.last)):
+            # Behind the only row group the stage's last word has come, and all of it begins again.
+            if groups > 1:
+                with m.If(group_end):
+                    m.d.sync += [lane.eq(lanes - 1), group_address.eq(group_address + columns)]
+        with m.If(self.restart | (self.step & last)):
             m.d.sync += [
                 column.eq(0),
                 column_end.eq(0),
+                group_end.eq(0),
+                last.eq(0),
                 row.eq(0),
                 row_end.eq(outputs == 1),
                 lane.eq(lanes - 1),
@@ -72,6 +80,6 @@ class WordCounter(wiring.Component):
         m.d.comb += [
             self.lane.eq(lane),
             self.address.eq(group_address + column),
-            self.last.eq(column_end & row_end),
+            self.last.eq(last),
         ]
         return m

@@ -392,14 +392,14 @@ def _stage(position: int, **changes: Any) -> Stage:
 
 
 class _NoRoom(Stage):
-    """A broken stage: its queues hold one word, whatever it reserves."""
+    """A broken stage: its queues hold two words, whatever it reserves."""
 
     def elaborate(self, platform: object) -> Module:
         """Build the stage with other queues."""
 
         def one_place(queue: Queue, shape: Any, depth: int) -> None:
             original(queue, shape, depth)
-            queue.depth = 0
+            queue.depth = 1  # and one more in the output register
 
         original = Queue.__init__
         with mock.patch.object(Queue, "__init__", one_place):

@@ -4,9 +4,11 @@ import itertools
 from typing import Any
 
 import cocotb
+from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge
 
 from dyadprop import timing
+from dyadprop.operations import Operation
 from dyadprop_hw.control_port import ControlPort
 from dyadprop_hw.layouts import control_token
 from dyadprop_sim.benches.control import command, reply
@@ -36,6 +38,7 @@ class Servant:
         token = control_token(DATA_BITS)
         self.bench = bench
         self.command = bench.stream("command", token)
+        self.operations = bench.port("operations", unsigned(len(Operation)))
         self.reply = bench.stream("reply", token["data"].shape)
         self.stalls = Stalls(bench.rng, 0.4)
         self.checker = bench.checker("command")
@@ -55,6 +58,8 @@ class Servant:
         while True:
             await edge
             valid = self.command.flag(self.command.valid)
+            word = self.command.payload.get() if valid else None
+            assert self.operations.get() == (1 << word["operation"] if isinstance(word, dict) else 0)
             if offered and self.reply.flag(self.reply.ready):
                 answers.pop(0)
                 offered = False

@@ -3,7 +3,8 @@
 from typing import Any
 
 import cocotb
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import Module, Mux, signed, unsigned
+from amaranth.lib import wiring
 from cocotb.triggers import RisingEdge
 
 from dyadprop import timing
@@ -27,9 +28,34 @@ PLANS = {
 }
 
 
+class Decoded(wiring.Component):
+    """A control whose commands are decoded, as a port's are.
+
+    Parameters
+    ----------
+    plan : StagePlan
+    """
+
+    def __init__(self, plan: StagePlan) -> None:
+        self._control = StageControl(LaneShape(plan), DATA_BITS)
+        members = self._control.signature.members
+        super().__init__({name: member for name, member in members.items() if name != "operations"})
+
+    def elaborate(self, platform: object) -> Module:
+        """Pass all other ports through."""
+        m = Module()
+        m.submodules.control = control = self._control
+        ports = (self.signature.flatten(part) for part in (self, control))
+        for (_, member, outer), (_, _, inner) in zip(*ports, strict=True):
+            m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
+        command = control.command
+        m.d.comb += control.operations.eq(Mux(command.valid, 1 << command.payload.operation, 0))
+        return m
+
+
 def make_top() -> Variants:
     """Make a control for each plan."""
-    return Variants({name: StageControl(LaneShape(plan), DATA_BITS) for name, plan in PLANS.items()})
+    return Variants({name: Decoded(plan) for name, plan in PLANS.items()})
 
 
 class ControlBench(Testbench):
