@@ -10,7 +10,8 @@ from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed, delayed
 
-_FINE_BITS = 3
+_FINE = 4  # shifts are by one of four multiples
+_FINE_BITS = 2
 
 
 def rate_layout(gradient_bits: int) -> data.StructLayout:
@@ -20,6 +21,40 @@ def rate_layout(gradient_bits: int) -> data.StructLayout:
     """
     largest = gradient_bits - 1
     return data.StructLayout({"shift": unsigned(largest.bit_length()), "mask": unsigned(largest)})
+
+
+def _select(places: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Give one of four in two LUTs of four inputs: where the first chooses none of its own, it tells the second which.
+
+    Yosys finds three or four LUTs for the usual form.
+    """
+    low, high = (bit.replicate(len(a)) for bit in places)
+    first = (high & low) | (~high & ((low & b) | (~low & a)))
+    return (~high & first) | (high & ((first & d) | (~first & c)))
+
+
+def _shift(value: Any, places: Any, step: int) -> Any:
+    """Shift right by ``places`` (two bits) times ``step``; give the bits that are there for every shift."""
+    bits = len(value) - 3 * step
+    return _select(places, *(value[place * step : place * step + bits] for place in range(4)))
+
+
+def _shift_signed(value: Any, places: Any, step: int, bits: int) -> Any:
+    """Do the same with a signed value, which has a sign for each bit above it; give ``bits``."""
+    negative = value[-1]
+    low, high = places
+    # Where two are the sign the second bit of what chooses may be the sign itself: one LUT.
+    sign_or_low = (high & negative) | (~high & low)
+    result = []
+    for bit in range(bits):
+        a, b, c, d = (value[place] if (place := bit + k * step) < len(value) else negative for k in range(4))
+        if bit + 2 * step < len(value) - 1:
+            result.append(_select(places, a, b, c, d))
+        elif bit + step < len(value) - 1:
+            result.append((high & sign_or_low) | (~high & ((sign_or_low & b) | (~sign_or_low & a))))
+        else:
+            result.append(Mux(high | low, negative, a))
+    return Cat(*result)
 
 
 class WeightStep(wiring.Component):
@@ -74,49 +109,53 @@ class WeightStep(wiring.Component):
         m = Module()
         q = self.numbers.weight
         bits = self.numbers.gradient_bits
-        mask, shift = self.rate.mask, self.rate.shift
+        mask = self.rate.mask
+        # No accumulator has more than 54 bits: three times one of four.
+        shift = Cat(self.rate.shift, Const(0, 3 * _FINE_BITS))[: 3 * _FINE_BITS]
 
         # Twice G, shifted by s: u before rounding, and below it the bit that says "half or more". A step beyond twice
-        # the weight's range limits the weight however it is rounded: two more bits than the weight's are enough of u.
-        step_bits = q.width + 2
-        fine = 1 << _FINE_BITS
-        window = 1 + step_bits + fine - 1
+        # the weight's range limits the weight however it is rounded: one more bit than the weight's is enough of u.
+        step_bits = q.width + 1
         doubled = self.gradient << 1
         negative = doubled[-1]
+
+        # First by 16s and 4s, then by ones. The mask holds a bit for each place that is shifted off.
+        window = 1 + step_bits + _FINE - 1
         coarse_q1 = Signal(unsigned(window), reset_less=True)
         low_q1 = Signal(unsigned(bits - 1), reset_less=True)
         negative_q1, sticky_q1, far_q1 = (
             Signal(name=name, reset_less=True) for name in ("negative_q1", "sticky_q1", "far_q1")
         )
-        with m.Switch(shift[_FINE_BITS:]):
-            for place in range(-(-bits // fine)):
-                with m.Case(place):
-                    shifted = (doubled >> (place * fine)).as_signed()
-                    m.d.sync += coarse_q1.eq(shifted)
-                    above = shifted[window:] if len(shifted) > window else Const(0, 0)
-                    m.d.sync += far_q1.eq((above ^ negative.replicate(len(above))).any() if len(above) else 0)
-            with m.Default():
-                m.d.sync += [coarse_q1.eq(negative.replicate(window)), far_q1.eq(0)]
+        by_16 = _shift_signed(doubled, shift[2 * _FINE_BITS :], _FINE**2, window + 3 * _FINE)
+        sticky: Any = Const(0, 1)
+        far: Any = Const(0, 1)
+        for place in range(0, bits, _FINE):
+            shifted_off = mask[place + _FINE - 1] if place + _FINE <= len(mask) else Const(0, 1)
+            sticky |= shifted_off & doubled[place : place + _FINE].any()
+            above = doubled[window + place : window + place + _FINE]
+            if len(above):
+                far |= ~shifted_off & (above ^ negative.replicate(len(above))).any()
         m.d.sync += [
+            coarse_q1.eq(_shift(by_16, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE)),
             low_q1.eq(self.gradient),
-            sticky_q1.eq((self.gradient & (mask >> 1)).any()),
+            sticky_q1.eq(sticky),
+            far_q1.eq(far),
             negative_q1.eq(negative),
         ]
 
-        placed = coarse_q1 >> shift[:_FINE_BITS]
+        fine = shift[:_FINE_BITS]
         half_q2, sticky_q2, negative_q2, far_q2 = (
             Signal(name=name, reset_less=True) for name in ("half_q2", "sticky_q2", "negative_q2", "far_q2")
         )
         floor_q2 = Signal(signed(step_bits), reset_less=True)
         low_q2 = Signal.like(low_q1)
-        # Bits of the window above u, and u's own sign. The rate holds still: which these are lies in a register.
-        beyond = Signal(fine, reset_less=True)
-        m.d.sync += beyond.eq(Const((1 << fine) - 1) << shift[:_FINE_BITS])
-        outside = (coarse_q1[step_bits:] ^ negative_q1.replicate(fine)) & beyond
+        below = Cat(coarse_q1[place] & (fine > place) for place in range(_FINE - 1))
+        # Bits of the window above u, and u's own sign.
+        outside = Cat((coarse_q1[step_bits + place] ^ negative_q1) & (fine <= place) for place in range(_FINE))
         m.d.sync += [
-            Cat(half_q2, floor_q2).eq(placed),
+            Cat(half_q2, floor_q2).eq(_shift(coarse_q1, fine, 1)),
             low_q2.eq(low_q1),
-            sticky_q2.eq(sticky_q1),
+            sticky_q2.eq(sticky_q1 | below.any()),
             negative_q2.eq(negative_q1),
             far_q2.eq(far_q1 | outside.any()),
         ]
@@ -125,11 +164,12 @@ class WeightStep(wiring.Component):
         step_q3 = Signal(signed(step_bits), reset_less=True)
         up_q3 = Signal(reset_less=True)
         low_q3 = Signal.like(low_q1)
-        limited = Mux(far_q2, Cat((~negative_q2).replicate(step_bits - 1), negative_q2).as_signed(), floor_q2)
-        m.d.sync += [step_q3.eq(limited), up_q3.eq(up), low_q3.eq(low_q2)]
+        m.d.sync += [step_q3.eq(floor_q2), up_q3.eq(up), low_q3.eq(low_q2)]
 
         weight = delayed(m, self.weight, 3, "weight")
-        difference_q4 = Signal(signed(q.width + 3), reset_less=True)
+        far_q4 = delayed(m, far_q2, 2, "far_later")
+        negative_step_q4 = delayed(m, negative_q2, 2, "negative_later")
+        difference_q4 = Signal(signed(q.width + 2), reset_less=True)
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
             # W - u - up with one carry chain: W + ~u + ~up, and 1 as the carry into ~up.
@@ -137,18 +177,24 @@ class WeightStep(wiring.Component):
             residual_q4.eq(Cat((low_q3 & mask) | (up_q3.replicate(bits - 1) & ~mask), up_q3)),
         ]
 
-        weight_q5 = Signal(Fixed(q), reset_less=True)
+        # A limited weight is its sign, and all other bits the other way: cleared, or with ones over them.
+        low_bits = q.width - 1
+        low_weight_q5 = Signal(low_bits, reset_less=True)
+        negative_q5, saturated_q5, ones_q5 = (
+            Signal(name=name, reset_less=True) for name in ("negative_q5", "saturated_q5", "ones_q5")
+        )
         residual_q5 = Signal.like(residual_q4)
-        saturated_q5 = Signal(reset_less=True)
-        negative_q4 = difference_q4[-1]
-        outside_q4 = (difference_q4[q.width - 1 : -1] ^ negative_q4.replicate(3)).any()
+        negative_q4 = Mux(far_q4, ~negative_step_q4, difference_q4[-1])
+        outside_q4 = far_q4 | (difference_q4[low_bits:-1] ^ difference_q4[-1].replicate(2)).any()
         m.d.sync += [
-            weight_q5.eq(Mux(outside_q4, Cat((~negative_q4).replicate(q.width - 1), negative_q4), difference_q4)),
+            low_weight_q5.eq(Mux(outside_q4, 0, difference_q4)),
+            negative_q5.eq(negative_q4),
+            ones_q5.eq(outside_q4 & ~negative_q4),
             residual_q5.eq(residual_q4),
             saturated_q5.eq(outside_q4),
         ]
         m.d.comb += [
-            self.weight_out.eq(weight_q5),
+            self.weight_out.eq(Cat(low_weight_q5 | ones_q5.replicate(low_bits), negative_q5)),
             self.residual.eq(residual_q5),
             self.saturated.eq(saturated_q5),
         ]
