@@ -39,24 +39,6 @@ def _shift(value: Any, places: Any, step: int) -> Any:
     return _select(places, *(value[place * step : place * step + bits] for place in range(4)))
 
 
-def _shift_signed(value: Any, places: Any, step: int, bits: int) -> Any:
-    """Do the same with a signed value, which has a sign for each bit above it; give ``bits``."""
-    negative = value[-1]
-    low, high = places
-    # Where two are the sign the second bit of what chooses may be the sign itself: one LUT.
-    sign_or_low = (high & negative) | (~high & low)
-    result = []
-    for bit in range(bits):
-        a, b, c, d = (value[place] if (place := bit + k * step) < len(value) else negative for k in range(4))
-        if bit + 2 * step < len(value) - 1:
-            result.append(_select(places, a, b, c, d))
-        elif bit + step < len(value) - 1:
-            result.append((high & sign_or_low) | (~high & ((sign_or_low & b) | (~sign_or_low & a))))
-        else:
-            result.append(Mux(high | low, negative, a))
-    return Cat(*result)
-
-
 class WeightStep(wiring.Component):
     """``u = rhe(G, s);  W <- clamp(W - u);  G <- G - u 2^s`` (docs/arithmetic.md, section 8).
 
@@ -119,82 +101,85 @@ class WeightStep(wiring.Component):
         doubled = self.gradient << 1
         negative = doubled[-1]
 
-        # First by 16s and 4s, then by ones. The mask holds a bit for each place that is shifted off.
+        # By 16s, by 4s, by ones; zeros come in above, the sign takes their place where the step is subtracted. The mask
+        # has a bit for each place that is shifted off.
+        def shifted(places: int) -> Any:
+            return mask[places - 1] if places <= len(mask) else Const(0, 1)
+
+        fine = shift[:_FINE_BITS]
         window = 1 + step_bits + _FINE - 1
-        coarse_q1 = Signal(unsigned(window), reset_less=True)
+        by_16_q1 = Signal(window + 3 * _FINE, reset_less=True)
+        by_4_q2 = Signal(window, reset_less=True)
         low_q1 = Signal(unsigned(bits - 1), reset_less=True)
-        negative_q1, sticky_q1, far_q1 = (
-            Signal(name=name, reset_less=True) for name in ("negative_q1", "sticky_q1", "far_q1")
+        negative_q1, sticky_q1, far_q1, half_q3, sticky_q3, far_q3 = (
+            Signal(name=name, reset_less=True)
+            for name in ("negative_q1", "sticky_q1", "far_q1", "half_q3", "sticky_q3", "far_q3")
         )
-        by_16 = _shift_signed(doubled, shift[2 * _FINE_BITS :], _FINE**2, window + 3 * _FINE)
+        floor_q3 = Signal(step_bits, reset_less=True)
         sticky: Any = Const(0, 1)
         far: Any = Const(0, 1)
         for place in range(0, bits, _FINE):
-            shifted_off = mask[place + _FINE - 1] if place + _FINE <= len(mask) else Const(0, 1)
-            sticky |= shifted_off & doubled[place : place + _FINE].any()
+            sticky |= shifted(place + _FINE) & doubled[place : place + _FINE].any()
             above = doubled[window + place : window + place + _FINE]
             if len(above):
-                far |= ~shifted_off & (above ^ negative.replicate(len(above))).any()
+                far |= ~shifted(place + _FINE) & (above ^ negative.replicate(len(above))).any()
         m.d.sync += [
-            coarse_q1.eq(_shift(by_16, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE)),
+            by_16_q1.eq(_shift(Cat(doubled, Const(0, 64))[: window + 63], shift[2 * _FINE_BITS :], _FINE**2)),
+            by_4_q2.eq(_shift(by_16_q1, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE)),
+            Cat(half_q3, floor_q3).eq(_shift(by_4_q2, fine, 1)),
             low_q1.eq(self.gradient),
             sticky_q1.eq(sticky),
             far_q1.eq(far),
             negative_q1.eq(negative),
         ]
-
-        fine = shift[:_FINE_BITS]
-        half_q2, sticky_q2, negative_q2, far_q2 = (
-            Signal(name=name, reset_less=True) for name in ("half_q2", "sticky_q2", "negative_q2", "far_q2")
-        )
-        floor_q2 = Signal(signed(step_bits), reset_less=True)
-        low_q2 = Signal.like(low_q1)
-        below = Cat(coarse_q1[place] & (fine > place) for place in range(_FINE - 1))
-        # Bits of the window above u, and u's own sign.
-        outside = Cat((coarse_q1[step_bits + place] ^ negative_q1) & (fine <= place) for place in range(_FINE))
-        m.d.sync += [
-            Cat(half_q2, floor_q2).eq(_shift(coarse_q1, fine, 1)),
-            low_q2.eq(low_q1),
-            sticky_q2.eq(sticky_q1 | below.any()),
-            negative_q2.eq(negative_q1),
-            far_q2.eq(far_q1 | outside.any()),
+        low_q3 = delayed(m, low_q1, 2, "low_later")
+        sticky_q2 = delayed(m, sticky_q1, 1, "sticky_later")
+        far_q2 = delayed(m, far_q1, 1, "far_later")
+        negative_q2 = delayed(m, negative_q1, 1, "negative_later")
+        below = Cat(by_4_q2[place] & (fine > place) for place in range(_FINE - 1))
+        # Bits of the window above u, and u's own sign, as far as they are bits of G.
+        outside = [
+            (by_4_q2[place] ^ negative_q2)
+            & (fine <= place - step_bits)
+            & ~shifted(-(-(bits + 1 - place) // _FINE) * _FINE)
+            for place in range(step_bits, min(window, bits + 1))
         ]
+        m.d.sync += [sticky_q3.eq(sticky_q2 | below.any()), far_q3.eq(far_q2 | Cat(outside).any())]
 
-        up = half_q2 & (sticky_q2 | floor_q2[0])
-        step_q3 = Signal(signed(step_bits), reset_less=True)
-        up_q3 = Signal(reset_less=True)
-        low_q3 = Signal.like(low_q1)
-        m.d.sync += [step_q3.eq(floor_q2), up_q3.eq(up), low_q3.eq(low_q2)]
-
+        up = half_q3 & (sticky_q3 | floor_q3[0])
         weight = delayed(m, self.weight, 3, "weight")
-        far_q4 = delayed(m, far_q2, 2, "far_later")
-        negative_step_q4 = delayed(m, negative_q2, 2, "negative_later")
-        difference_q4 = Signal(signed(q.width + 2), reset_less=True)
+        negative_q3 = delayed(m, negative_q2, 1, "negative_step")
+        negative_q4 = delayed(m, negative_q3, 1, "negative_last")
+        far_q4 = delayed(m, far_q3, 1, "far_last")
+        is_sign = Cat(shifted(bits - place) if place < bits else Const(1, 1) for place in range(step_bits))
+        step = (floor_q3 | (is_sign & negative_q3.replicate(step_bits))).as_signed()
+        complement_q4 = Signal(signed(q.width + 2), reset_less=True)
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
-            # W - u - up with one carry chain: W + ~u + ~up, and 1 as the carry into ~up.
-            difference_q4.eq((Cat(1, weight).as_signed() + Cat(~up_q3, ~step_q3).as_signed())[1:].as_signed()),
-            residual_q4.eq(Cat((low_q3 & mask) | (up_q3.replicate(bits - 1) & ~mask), up_q3)),
+            # ~(W - u - up) is u + ~W + up: one carry chain, in which 1 + up makes the carry, and no operand to invert
+            # that has more than one input.
+            complement_q4.eq((Cat(1, step).as_signed() + Cat(up, ~weight).as_signed())[1:].as_signed()),
+            residual_q4.eq(Cat((low_q3 & mask) | (up.replicate(bits - 1) & ~mask), up)),
         ]
 
         # A limited weight is its sign, and all other bits the other way: cleared, or with ones over them.
         low_bits = q.width - 1
-        low_weight_q5 = Signal(low_bits, reset_less=True)
-        negative_q5, saturated_q5, ones_q5 = (
-            Signal(name=name, reset_less=True) for name in ("negative_q5", "saturated_q5", "ones_q5")
+        complement_q5 = Signal(low_bits, reset_less=True)
+        below_q5, saturated_q5, ones_q5 = (
+            Signal(name=name, reset_less=True) for name in ("below_q5", "saturated_q5", "ones_q5")
         )
         residual_q5 = Signal.like(residual_q4)
-        negative_q4 = Mux(far_q4, ~negative_step_q4, difference_q4[-1])
-        outside_q4 = far_q4 | (difference_q4[low_bits:-1] ^ difference_q4[-1].replicate(2)).any()
+        below_q4 = Mux(far_q4, ~negative_q4, ~complement_q4[-1])
+        outside_q4 = far_q4 | (complement_q4[low_bits:-1] ^ complement_q4[-1].replicate(2)).any()
         m.d.sync += [
-            low_weight_q5.eq(Mux(outside_q4, 0, difference_q4)),
-            negative_q5.eq(negative_q4),
-            ones_q5.eq(outside_q4 & ~negative_q4),
+            complement_q5.eq(Mux(outside_q4, -1, complement_q4)),
+            below_q5.eq(below_q4),
+            ones_q5.eq(outside_q4 & ~below_q4),
             residual_q5.eq(residual_q4),
             saturated_q5.eq(outside_q4),
         ]
         m.d.comb += [
-            self.weight_out.eq(Cat(low_weight_q5 | ones_q5.replicate(low_bits), negative_q5)),
+            self.weight_out.eq(Cat(~complement_q5 | ones_q5.replicate(low_bits), below_q5)),
             self.residual.eq(residual_q5),
             self.saturated.eq(saturated_q5),
         ]
