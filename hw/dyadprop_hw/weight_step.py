@@ -23,20 +23,28 @@ def rate_layout(gradient_bits: int) -> data.StructLayout:
     return data.StructLayout({"shift": unsigned(largest.bit_length()), "mask": unsigned(largest)})
 
 
-def _select(places: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+def _select(places: Any, inner: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Give one of four in two LUTs of four inputs: where the first chooses none of its own, it tells the second which.
 
-    Yosys finds three or four LUTs for the usual form.
+    ``inner`` is whether it is ``b`` or ``c``, from a register of its own: yosys, which finds three or four LUTs for the
+    usual form, would put it back if it knew.
     """
-    low, high = (bit.replicate(len(a)) for bit in places)
-    first = (high & low) | (~high & ((low & b) | (~low & a)))
-    return (~high & first) | (high & ((first & d) | (~first & c)))
+    low, high, inner = (bit.replicate(len(a)) for bit in (*places, inner))
+    first = (~high & ~low & a) | (high & low & d) | (high & ~low)
+    return (~inner & first) | (inner & ((first & c) | (~first & b)))
 
 
-def _shift(value: Any, places: Any, step: int) -> Any:
-    """Shift right by ``places`` (two bits) times ``step``; give the bits that are there for every shift."""
-    bits = len(value) - 3 * step
-    return _select(places, *(value[place * step : place * step + bits] for place in range(4)))
+def _shift(m: Module, value: Any, places: Any, step: int, bits: int) -> Any:
+    """Shift right by ``places`` (two bits) times ``step``; give the low ``bits``, with zeros from above."""
+    inner = Signal(reset_less=True, name=f"inner_{step}")
+    m.d.sync += inner.eq(places[0] ^ places[1])  # the rate holds still
+    parts = [value[place * step : place * step + bits] for place in range(4)]
+    count = len(parts[2])
+    a, b, c, d = (Cat(part, Const(0, bits))[:bits] for part in parts)
+    return Cat(
+        _select(places, inner, *(part[:count] for part in (a, b, c, d))),
+        Mux(places[1], 0, Mux(places[0], b[count:], a[count:])),
+    )
 
 
 class WeightStep(wiring.Component):
@@ -124,9 +132,9 @@ class WeightStep(wiring.Component):
             if len(above):
                 far |= ~shifted(place + _FINE) & (above ^ negative.replicate(len(above))).any()
         m.d.sync += [
-            by_16_q1.eq(_shift(Cat(doubled, Const(0, 64))[: window + 63], shift[2 * _FINE_BITS :], _FINE**2)),
-            by_4_q2.eq(_shift(by_16_q1, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE)),
-            Cat(half_q3, floor_q3).eq(_shift(by_4_q2, fine, 1)),
+            by_16_q1.eq(_shift(m, doubled, shift[2 * _FINE_BITS :], _FINE**2, len(by_16_q1))),
+            by_4_q2.eq(_shift(m, by_16_q1, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE, window)),
+            Cat(half_q3, floor_q3).eq(_shift(m, by_4_q2, fine, 1, 1 + step_bits)),
             low_q1.eq(self.gradient),
             sticky_q1.eq(sticky),
             far_q1.eq(far),
@@ -162,9 +170,10 @@ class WeightStep(wiring.Component):
             residual_q4.eq(Cat((low_q3 & mask) | (up.replicate(bits - 1) & ~mask), up)),
         ]
 
-        # A limited weight is its sign, and all other bits the other way: cleared, or with ones over them.
+        # A limited weight is its sign, and all other bits the other way: cleared, or with ones over them. What is set
+        # begins so too: ECP5's registers cannot begin with one value and be set to another.
         low_bits = q.width - 1
-        complement_q5 = Signal(low_bits, reset_less=True)
+        complement_q5 = Signal(low_bits, init=(1 << low_bits) - 1, reset_less=True)
         below_q5, saturated_q5, ones_q5 = (
             Signal(name=name, reset_less=True) for name in ("below_q5", "saturated_q5", "ones_q5")
         )
