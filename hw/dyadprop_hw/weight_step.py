@@ -10,7 +10,7 @@ from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed, delayed
 
-_FINE = 4  # shifts are by one of four multiples
+_FINE = 4  # each shift is by one of so many multiples
 _FINE_BITS = 2
 
 
@@ -100,7 +100,7 @@ class WeightStep(wiring.Component):
         q = self.numbers.weight
         bits = self.numbers.gradient_bits
         mask = self.rate.mask
-        # No accumulator has more than 54 bits: three times one of four.
+        # No accumulator has more than 53 bits: three times one of four is enough.
         shift = Cat(self.rate.shift, Const(0, 3 * _FINE_BITS))[: 3 * _FINE_BITS]
 
         # Twice G, shifted by s: u before rounding, and below it the bit that says "half or more". A step beyond twice
@@ -118,10 +118,9 @@ class WeightStep(wiring.Component):
         window = 1 + step_bits + _FINE - 1
         by_16_q1 = Signal(window + 3 * _FINE, reset_less=True)
         by_4_q2 = Signal(window, reset_less=True)
-        low_q1 = Signal(unsigned(bits - 1), reset_less=True)
-        negative_q1, sticky_q1, far_q1, half_q3, sticky_q3, far_q3 = (
+        half_q3, sticky_q3, far_q3, far_q4, negative_q3, negative_q4 = (
             Signal(name=name, reset_less=True)
-            for name in ("negative_q1", "sticky_q1", "far_q1", "half_q3", "sticky_q3", "far_q3")
+            for name in ("half_q3", "sticky_q3", "far_q3", "far_q4", "negative_q3", "negative_q4")
         )
         floor_q3 = Signal(step_bits, reset_less=True)
         sticky: Any = Const(0, 1)
@@ -135,15 +134,11 @@ class WeightStep(wiring.Component):
             by_16_q1.eq(_shift(m, doubled, shift[2 * _FINE_BITS :], _FINE**2, len(by_16_q1))),
             by_4_q2.eq(_shift(m, by_16_q1, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE, window)),
             Cat(half_q3, floor_q3).eq(_shift(m, by_4_q2, fine, 1, 1 + step_bits)),
-            low_q1.eq(self.gradient),
-            sticky_q1.eq(sticky),
-            far_q1.eq(far),
-            negative_q1.eq(negative),
         ]
-        low_q3 = delayed(m, low_q1, 2, "low_later")
-        sticky_q2 = delayed(m, sticky_q1, 1, "sticky_later")
-        far_q2 = delayed(m, far_q1, 1, "far_later")
-        negative_q2 = delayed(m, negative_q1, 1, "negative_later")
+        low_q3 = delayed(m, self.gradient[: bits - 1], 3, "low")
+        sticky_q2, far_q2, negative_q2 = (
+            delayed(m, value, 2, name) for value, name in ((sticky, "sticky"), (far, "far"), (negative, "negative"))
+        )
         below = Cat(by_4_q2[place] & (fine > place) for place in range(_FINE - 1))
         # Bits of the window above u, and u's own sign, as far as they are bits of G.
         outside = [
@@ -152,18 +147,21 @@ class WeightStep(wiring.Component):
             & ~shifted(-(-(bits + 1 - place) // _FINE) * _FINE)
             for place in range(step_bits, min(window, bits + 1))
         ]
-        m.d.sync += [sticky_q3.eq(sticky_q2 | below.any()), far_q3.eq(far_q2 | Cat(outside).any())]
+        m.d.sync += [
+            sticky_q3.eq(sticky_q2 | below.any()),
+            far_q3.eq(far_q2 | Cat(outside).any()),
+            negative_q3.eq(negative_q2),
+        ]
 
         up = half_q3 & (sticky_q3 | floor_q3[0])
         weight = delayed(m, self.weight, 3, "weight")
-        negative_q3 = delayed(m, negative_q2, 1, "negative_step")
-        negative_q4 = delayed(m, negative_q3, 1, "negative_last")
-        far_q4 = delayed(m, far_q3, 1, "far_last")
         is_sign = Cat(shifted(bits - place) if place < bits else Const(1, 1) for place in range(step_bits))
         step = (floor_q3 | (is_sign & negative_q3.replicate(step_bits))).as_signed()
         complement_q4 = Signal(signed(q.width + 2), reset_less=True)
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
+            far_q4.eq(far_q3),
+            negative_q4.eq(negative_q3),
             # ~(W - u - up) is u + ~W + up: one carry chain, in which 1 + up makes the carry, and no operand to invert
             # that has more than one input.
             complement_q4.eq((Cat(1, step).as_signed() + Cat(up, ~weight).as_signed())[1:].as_signed()),
