@@ -109,10 +109,14 @@ class WeightStep(wiring.Component):
         doubled = self.gradient << 1
         negative = doubled[-1]
 
+        # No bit of G is left, the field of the shift has room for that: u is 0, which is -1 and 1 below zero.
+        beyond = Signal(reset_less=True)
+        m.d.sync += beyond.eq(self.rate.shift >= bits)
+
         # By 16s, by 4s, by ones; zeros come in above, the sign takes their place where the step is subtracted. The mask
         # has a bit for each place that is shifted off.
         def shifted(places: int) -> Any:
-            return mask[places - 1] if places <= len(mask) else Const(0, 1)
+            return mask[places - 1] if places <= len(mask) else beyond
 
         fine = shift[:_FINE_BITS]
         window = 1 + step_bits + _FINE - 1
@@ -153,7 +157,7 @@ class WeightStep(wiring.Component):
             negative_q3.eq(negative_q2),
         ]
 
-        up = half_q3 & (sticky_q3 | floor_q3[0])
+        up = Mux(beyond, negative_q3, half_q3 & (sticky_q3 | floor_q3[0]))
         weight = delayed(m, self.weight, 3, "weight")
         is_sign = Cat(shifted(bits - place) if place < bits else Const(1, 1) for place in range(step_bits))
         step = (floor_q3 | (is_sign & negative_q3.replicate(step_bits))).as_signed()
