@@ -111,7 +111,7 @@ class WeightStep(wiring.Component):
 
         # No bit of G is left, the field of the shift has room for that: u is 0, which is -1 and 1 below zero.
         beyond = Signal(reset_less=True)
-        m.d.sync += beyond.eq(self.rate.shift >= bits)
+        m.d.sync += beyond.eq(mask[-1] & (self.rate.shift != bits - 1))  # bits or more
 
         # By 16s, by 4s, by ones; zeros come in above, the sign takes their place where the step is subtracted. The mask
         # has a bit for each place that is shifted off.
