@@ -29,7 +29,7 @@ def synthesize(
 ) -> tuple[ToolRun, dict[str, int], tuple[Parts, Parts]]:
     """Make the netlist; give the run, the netlist's cells, and what parts of the chip and lanes take (`read_parts`).
 
-    On ECP5 registers are then moved into the blocks beside them; cells and parts are counted behind that.
+    On ECP5 registers and LUTs are then moved into the blocks beside them; cells and parts are counted behind that.
     """
     progress.step("synthesis")
     script = (work / f"{TOP}.ys").read_text()
@@ -50,8 +50,9 @@ def synthesize(
     cells = read_cells(stat.read_text(), str(stat))
     if design.board.fpga.family == "ecp5":
         packed = pack_netlist(work / netlist)
-        if packed.registers:
-            cells["TRELLIS_FF"] -= packed.registers
+        for cell, lost in (("TRELLIS_FF", packed.registers), ("LUT4", packed.luts)):
+            if lost:
+                cells[cell] -= lost
     parts, lanes, cells[LONE_REGISTER] = read_parts(
         (work / netlist).read_text(), str(work / netlist), design.board.fpga
     )

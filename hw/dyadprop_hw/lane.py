@@ -16,7 +16,7 @@ from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.weight_step import WeightStep, rate_layout
 
 # What a cycle of the backward wave does, as it moves down a lane's pipeline.
-_FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads": 1, "reads_weight": 1, "writes": 1, "fresh": 1})
+_FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads_weight": 1, "writes": 1, "accumulates": 1})
 
 
 class LaneShape:
@@ -72,7 +72,7 @@ class LaneShape:
 
 
 def _extend(value: Any, bits: int) -> Any:
-    return Cat(value, value[-1].replicate(bits - len(value)))
+    return Cat(value, value[-1].replicate(max(0, bits - len(value))))[:bits]
 
 
 class Lane(wiring.Component):
@@ -101,7 +101,8 @@ class Lane(wiring.Component):
     backward_in, backward_out : backward_wave
     delta_in, delta_out : delta_wave
     partial_in, partial_out : signed(partial_bits)
-        Sensitivity sum or read-out of the column; ``PARTIAL_LATENCY`` after the backward wave.
+        Sensitivity sum or read-out of the column; ``PARTIAL_LATENCY`` after the backward wave. Where no sensitivity
+        goes out it is of use behind a read-out alone.
     result_in, result_out : result_wave
     rate_in, rate_out : rate_layout
         The learning rate; holds still while steps are taken.
@@ -269,6 +270,7 @@ class Lane(wiring.Component):
     ) -> tuple[Any, Any]:
         """Build the backward pass; return when and where a step's weight is to be written."""
         numbers = self.shape.numbers
+        has_sensitivity, bits = numbers.has_sensitivity, self.shape.partial_bits
         wave = self.backward_in
         learning = wave.operation == BackwardOperation.LEARN
         learn = wave.valid & learning
@@ -278,9 +280,11 @@ class Lane(wiring.Component):
         # to be stored comes down the same chain.
         selected = wave.valid & ~learning & (wave.lane == self.index)
         writes = selected & (wave.operation == BackwardOperation.WRITE_GRADIENT)
-        reads = selected & ~writes
-        reads_weight = wave.operation == BackwardOperation.READ_WEIGHT
-        frame = data.View(_FRAME, Cat(learn, learn & wave.update, reads, reads_weight, writes, wave.fresh))
+        reads_weight = selected & (wave.operation == BackwardOperation.READ_WEIGHT)
+        reads_gradient = selected & (wave.operation == BackwardOperation.READ_GRADIENT)
+        # Whether the stored gradient is an operand of the sum. What is written takes its place, as what is fresh does.
+        accumulates = (learn | reads_gradient) & ~wave.fresh
+        frame = data.View(_FRAME, Cat(learn, learn & wave.update, reads_weight, writes, accumulates))
         frames = [frame] + [Signal(_FRAME, name=f"backward_frame_q{i}") for i in range(1, timing.UPDATE)]
         addresses = [wave.address] + [
             Signal.like(wave.address, name=f"address_q{i}", reset_less=True) for i in range(1, timing.UPDATE)
@@ -307,18 +311,34 @@ class Lane(wiring.Component):
         delta_q2 = Signal(signed(numbers.sensitivity.width), reset_less=True)
         gradient_read_q = Signal(signed(numbers.gradient_bits), reset_less=True)
         gradient = Signal.like(gradient_read_q)
-        new_gradient = Signal.like(gradient_read_q)
-        m.submodules.gradient_product = gradient_product = Multiplier(numbers.sensitivity.width, numbers.operand_bits)
-        m.d.comb += [gradient_product.a.eq(delta_q2), gradient_product.b.eq(operand_q2)]
+        # Where no sensitivity goes out this sum is the chain as well, and as wide.
+        total_bits = numbers.gradient_bits if has_sensitivity else bits
+        total = Signal(signed(total_bits), reset_less=True)
+        new_gradient = total[: numbers.gradient_bits].as_signed()
+        m.submodules.gradient_product = gradient_product = Multiplier(
+            numbers.sensitivity.width, max(numbers.operand_bits, 0 if has_sensitivity else numbers.weight.width)
+        )
+        # Where nothing is learnt both products are zero, but one: a weight that is read is its product with 1.
+        delta_q1 = Mux(frames[1].learns, delta_read.data, 0)
+        if has_sensitivity:
+            operand: Any = operand_q2
+        else:
+            operand = Mux(frames[2].reads_weight, weights[2], operand_q2)
+        # What chooses stands in front of the adders and has three inputs: ECP5's carry cells have room for that
+        # (`dyadprop_boards.ecp5_packing`). The sum of a wave that learns nothing is the word on the chain, or the one
+        # that is read.
+        passes = (~at_product.learns).replicate(total_bits)
+        added = _extend(gradient_product.product, total_bits) | (self.partial_in[:total_bits] & passes)
+        m.d.comb += [gradient_product.a.eq(delta_q2), gradient_product.b.eq(operand)]
         m.d.sync += [
             operand_q1.eq(wave.operand),
             operand_q2.eq(operand_q1),
             weights[2].eq(weight_read.data),
-            delta_q2.eq(delta_read.data),
+            delta_q2.eq(delta_q1 | frames[1].reads_weight),
             gradient_read_q.eq(gradient_read.data),
-            gradient.eq(Mux(frames[product_time - 1].fresh, 0, gradient_read_q)),
+            gradient.eq(Mux(frames[product_time - 1].accumulates, gradient_read_q, 0)),
             # gradient_bits hold max_batch worst-case products (widths.sum_bits), or fewer and a residual.
-            new_gradient.eq(Mux(at_product.writes, self.partial_in, gradient + gradient_product.product)),
+            total.eq(gradient + added.as_signed()),
         ]
         # A wave that steps writes later than one that does not. The two never meet: a step ends its batch, and the next
         # batch's first wave comes a whole round trip behind it.
@@ -331,7 +351,7 @@ class Lane(wiring.Component):
             gradient_write.en.eq(at_step.updates | learnt),
         ]
         claim(m, ~(at_step.updates & learnt))
-        used = frames[gradient_time].learns | frames[gradient_time].reads
+        used = frames[gradient_time].accumulates
         claim(m, ~(gradient_write.en & used & (gradient_write.addr == gradient_read.addr)))
 
         # Limited weights are counted along the lanes, as the wave walks.
@@ -339,27 +359,14 @@ class Lane(wiring.Component):
         m.d.sync += saturated.eq(self.saturated_in + (at_step.updates & step.saturated))
         m.d.comb += self.saturated_out.eq(saturated)
 
-        # What goes onto the chain: the product, or the word of a read-out. Registers that are cleared in all other
-        # cycles let one level of logic choose.
-        chosen = frames[product_time - 1]
-        weight_word = Signal.like(weights[2])
-        reads_gradient = Signal()
-        m.d.sync += [
-            weight_word.eq(Mux(chosen.reads & chosen.reads_weight, weights[product_time - 1], 0)),
-            reads_gradient.eq(chosen.reads & ~chosen.reads_weight),
-        ]
-        bits = self.shape.partial_bits
-        addend: Any = _extend(weight_word, bits) | (_extend(gradient, bits) & reads_gradient.replicate(bits))
-        if numbers.has_sensitivity:
+        if has_sensitivity:
             m.submodules.product = product = Multiplier(numbers.weight.width, numbers.sensitivity.width)
             m.d.comb += [product.a.eq(weights[2]), product.b.eq(delta_q2)]
-            # No product where nothing is learnt: then the chain carries a read-out.
-            learnt_product = _extend(product.product, bits) & at_product.learns.replicate(bits)
-            addend = self.partial_in + (addend | learnt_product).as_signed()
+            read = _extend(gradient, bits) & (~at_product.learns).replicate(bits)
+            partial = Signal(signed(bits), reset_less=True)
+            # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
+            m.d.sync += partial.eq(self.partial_in + (_extend(product.product, bits) | read).as_signed())
+            m.d.comb += self.partial_out.eq(partial)
         else:
-            addend |= self.partial_in
-        # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
-        partial = Signal(signed(bits), reset_less=True)
-        m.d.sync += partial.eq(addend)
-        m.d.comb += self.partial_out.eq(partial)
+            m.d.comb += self.partial_out.eq(total)
         return at_step.updates, addresses[step_time]

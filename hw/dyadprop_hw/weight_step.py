@@ -10,7 +10,8 @@ from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed, delayed
 
-_FINE_BITS = 3
+_FINE = 4  # each shift is by one of so many multiples
+_FINE_BITS = 2
 
 
 def rate_layout(gradient_bits: int) -> data.StructLayout:
@@ -20,6 +21,30 @@ def rate_layout(gradient_bits: int) -> data.StructLayout:
     """
     largest = gradient_bits - 1
     return data.StructLayout({"shift": unsigned(largest.bit_length()), "mask": unsigned(largest)})
+
+
+def _select(places: Any, inner: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Give one of four in two LUTs of four inputs: where the first chooses none of its own, it tells the second which.
+
+    ``inner`` is whether it is ``b`` or ``c``, from a register of its own: yosys, which finds three or four LUTs for the
+    usual form, would put it back if it knew.
+    """
+    low, high, inner = (bit.replicate(len(a)) for bit in (*places, inner))
+    first = (~high & ~low & a) | (high & low & d) | (high & ~low)
+    return (~inner & first) | (inner & ((first & c) | (~first & b)))
+
+
+def _shift(m: Module, value: Any, places: Any, step: int, bits: int) -> Any:
+    """Shift right by ``places`` (two bits) times ``step``; give the low ``bits``, with zeros from above."""
+    inner = Signal(reset_less=True, name=f"inner_{step}")
+    m.d.sync += inner.eq(places[0] ^ places[1])  # the rate holds still
+    parts = [value[place * step : place * step + bits] for place in range(4)]
+    count = len(parts[2])
+    a, b, c, d = (Cat(part, Const(0, bits))[:bits] for part in parts)
+    return Cat(
+        _select(places, inner, *(part[:count] for part in (a, b, c, d))),
+        Mux(places[1], 0, Mux(places[0], b[count:], a[count:])),
+    )
 
 
 class WeightStep(wiring.Component):
@@ -74,81 +99,98 @@ class WeightStep(wiring.Component):
         m = Module()
         q = self.numbers.weight
         bits = self.numbers.gradient_bits
-        mask, shift = self.rate.mask, self.rate.shift
+        mask = self.rate.mask
+        # No accumulator has more than 53 bits: three times one of four is enough.
+        shift = Cat(self.rate.shift, Const(0, 3 * _FINE_BITS))[: 3 * _FINE_BITS]
 
         # Twice G, shifted by s: u before rounding, and below it the bit that says "half or more". A step beyond twice
-        # the weight's range limits the weight however it is rounded: two more bits than the weight's are enough of u.
-        step_bits = q.width + 2
-        fine = 1 << _FINE_BITS
-        window = 1 + step_bits + fine - 1
+        # the weight's range limits the weight however it is rounded: one more bit than the weight's is enough of u.
+        step_bits = q.width + 1
         doubled = self.gradient << 1
         negative = doubled[-1]
-        coarse_q1 = Signal(unsigned(window), reset_less=True)
-        low_q1 = Signal(unsigned(bits - 1), reset_less=True)
-        negative_q1, sticky_q1, far_q1 = (
-            Signal(name=name, reset_less=True) for name in ("negative_q1", "sticky_q1", "far_q1")
+
+        # No bit of G is left, the field of the shift has room for that: u is 0, which is -1 and 1 below zero.
+        beyond = Signal(reset_less=True)
+        m.d.sync += beyond.eq(mask[-1] & (self.rate.shift != bits - 1))  # bits or more
+
+        # By 16s, by 4s, by ones; zeros come in above, the sign takes their place where the step is subtracted. The mask
+        # has a bit for each place that is shifted off.
+        def shifted(places: int) -> Any:
+            return mask[places - 1] if places <= len(mask) else beyond
+
+        fine = shift[:_FINE_BITS]
+        window = 1 + step_bits + _FINE - 1
+        by_16_q1 = Signal(window + 3 * _FINE, reset_less=True)
+        by_4_q2 = Signal(window, reset_less=True)
+        half_q3, sticky_q3, far_q3, far_q4, negative_q3, negative_q4 = (
+            Signal(name=name, reset_less=True)
+            for name in ("half_q3", "sticky_q3", "far_q3", "far_q4", "negative_q3", "negative_q4")
         )
-        with m.Switch(shift[_FINE_BITS:]):
-            for place in range(-(-bits // fine)):
-                with m.Case(place):
-                    shifted = (doubled >> (place * fine)).as_signed()
-                    m.d.sync += coarse_q1.eq(shifted)
-                    above = shifted[window:] if len(shifted) > window else Const(0, 0)
-                    m.d.sync += far_q1.eq((above ^ negative.replicate(len(above))).any() if len(above) else 0)
-            with m.Default():
-                m.d.sync += [coarse_q1.eq(negative.replicate(window)), far_q1.eq(0)]
+        floor_q3 = Signal(step_bits, reset_less=True)
+        sticky: Any = Const(0, 1)
+        far: Any = Const(0, 1)
+        for place in range(0, bits, _FINE):
+            sticky |= shifted(place + _FINE) & doubled[place : place + _FINE].any()
+            above = doubled[window + place : window + place + _FINE]
+            if len(above):
+                far |= ~shifted(place + _FINE) & (above ^ negative.replicate(len(above))).any()
         m.d.sync += [
-            low_q1.eq(self.gradient),
-            sticky_q1.eq((self.gradient & (mask >> 1)).any()),
-            negative_q1.eq(negative),
+            by_16_q1.eq(_shift(m, doubled, shift[2 * _FINE_BITS :], _FINE**2, len(by_16_q1))),
+            by_4_q2.eq(_shift(m, by_16_q1, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE, window)),
+            Cat(half_q3, floor_q3).eq(_shift(m, by_4_q2, fine, 1, 1 + step_bits)),
+        ]
+        low_q3 = delayed(m, self.gradient[: bits - 1], 3, "low")
+        sticky_q2, far_q2, negative_q2 = (
+            delayed(m, value, 2, name) for value, name in ((sticky, "sticky"), (far, "far"), (negative, "negative"))
+        )
+        below = Cat(by_4_q2[place] & (fine > place) for place in range(_FINE - 1))
+        # Bits of the window above u, and u's own sign, as far as they are bits of G.
+        outside = [
+            (by_4_q2[place] ^ negative_q2)
+            & (fine <= place - step_bits)
+            & ~shifted(-(-(bits + 1 - place) // _FINE) * _FINE)
+            for place in range(step_bits, min(window, bits + 1))
+        ]
+        m.d.sync += [
+            sticky_q3.eq(sticky_q2 | below.any()),
+            far_q3.eq(far_q2 | Cat(outside).any()),
+            negative_q3.eq(negative_q2),
         ]
 
-        placed = coarse_q1 >> shift[:_FINE_BITS]
-        half_q2, sticky_q2, negative_q2, far_q2 = (
-            Signal(name=name, reset_less=True) for name in ("half_q2", "sticky_q2", "negative_q2", "far_q2")
-        )
-        floor_q2 = Signal(signed(step_bits), reset_less=True)
-        low_q2 = Signal.like(low_q1)
-        # Bits of the window above u, and u's own sign. The rate holds still: which these are lies in a register.
-        beyond = Signal(fine, reset_less=True)
-        m.d.sync += beyond.eq(Const((1 << fine) - 1) << shift[:_FINE_BITS])
-        outside = (coarse_q1[step_bits:] ^ negative_q1.replicate(fine)) & beyond
-        m.d.sync += [
-            Cat(half_q2, floor_q2).eq(placed),
-            low_q2.eq(low_q1),
-            sticky_q2.eq(sticky_q1),
-            negative_q2.eq(negative_q1),
-            far_q2.eq(far_q1 | outside.any()),
-        ]
-
-        up = half_q2 & (sticky_q2 | floor_q2[0])
-        step_q3 = Signal(signed(step_bits), reset_less=True)
-        up_q3 = Signal(reset_less=True)
-        low_q3 = Signal.like(low_q1)
-        limited = Mux(far_q2, Cat((~negative_q2).replicate(step_bits - 1), negative_q2).as_signed(), floor_q2)
-        m.d.sync += [step_q3.eq(limited), up_q3.eq(up), low_q3.eq(low_q2)]
-
+        up = Mux(beyond, negative_q3, half_q3 & (sticky_q3 | floor_q3[0]))
         weight = delayed(m, self.weight, 3, "weight")
-        difference_q4 = Signal(signed(q.width + 3), reset_less=True)
+        is_sign = Cat(shifted(bits - place) if place < bits else Const(1, 1) for place in range(step_bits))
+        step = (floor_q3 | (is_sign & negative_q3.replicate(step_bits))).as_signed()
+        complement_q4 = Signal(signed(q.width + 2), reset_less=True)
         residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
-            # W - u - up with one carry chain: W + ~u + ~up, and 1 as the carry into ~up.
-            difference_q4.eq((Cat(1, weight).as_signed() + Cat(~up_q3, ~step_q3).as_signed())[1:].as_signed()),
-            residual_q4.eq(Cat((low_q3 & mask) | (up_q3.replicate(bits - 1) & ~mask), up_q3)),
+            far_q4.eq(far_q3),
+            negative_q4.eq(negative_q3),
+            # ~(W - u - up) is u + ~W + up: one carry chain, in which 1 + up makes the carry, and no operand to invert
+            # that has more than one input.
+            complement_q4.eq((Cat(1, step).as_signed() + Cat(up, ~weight).as_signed())[1:].as_signed()),
+            residual_q4.eq(Cat((low_q3 & mask) | (up.replicate(bits - 1) & ~mask), up)),
         ]
 
-        weight_q5 = Signal(Fixed(q), reset_less=True)
+        # A limited weight is its sign, and all other bits the other way: cleared, or with ones over them. What is set
+        # begins so too: ECP5's registers cannot begin with one value and be set to another.
+        low_bits = q.width - 1
+        complement_q5 = Signal(low_bits, init=(1 << low_bits) - 1, reset_less=True)
+        below_q5, saturated_q5, ones_q5 = (
+            Signal(name=name, reset_less=True) for name in ("below_q5", "saturated_q5", "ones_q5")
+        )
         residual_q5 = Signal.like(residual_q4)
-        saturated_q5 = Signal(reset_less=True)
-        negative_q4 = difference_q4[-1]
-        outside_q4 = (difference_q4[q.width - 1 : -1] ^ negative_q4.replicate(3)).any()
+        below_q4 = Mux(far_q4, ~negative_q4, ~complement_q4[-1])
+        outside_q4 = far_q4 | (complement_q4[low_bits:-1] ^ complement_q4[-1].replicate(2)).any()
         m.d.sync += [
-            weight_q5.eq(Mux(outside_q4, Cat((~negative_q4).replicate(q.width - 1), negative_q4), difference_q4)),
+            complement_q5.eq(Mux(outside_q4, -1, complement_q4)),
+            below_q5.eq(below_q4),
+            ones_q5.eq(outside_q4 & ~below_q4),
             residual_q5.eq(residual_q4),
             saturated_q5.eq(outside_q4),
         ]
         m.d.comb += [
-            self.weight_out.eq(weight_q5),
+            self.weight_out.eq(Cat(~complement_q5 | ones_q5.replicate(low_bits), below_q5)),
             self.residual.eq(residual_q5),
             self.saturated.eq(saturated_q5),
         ]
