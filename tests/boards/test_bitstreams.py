@@ -59,7 +59,9 @@ def test_bitstream(name: str) -> None:
     (placement,) = result.placements
     assert placement.met
     assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
-    assert placement.resources["multipliers"].used == result.work.multipliers
+    if board.fpga.multipliers:  # a Gowin's are counted by their size
+        placed = sum(used.used for site, used in placement.cells.items() if site.startswith("MULT"))
+        assert placed == result.work.multipliers
     assert (folder / result.bitstream).stat().st_size > 10_000
     check_memories(folder)
 
