@@ -32,7 +32,7 @@ _NETLIST: dict[Family, dict[str, dict[str, int]]] = {
         "block_rams": {"SB_RAM40_4K": 1},
     },
     "gowin": {
-        "luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 4},
+        "luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 8},
         "flip_flops": {f"DFF{kind}": 1 for kind in ("", "E", "S", "SE", "R", "RE", "P", "PE", "C", "CE")},
         "multipliers": {"MULT9X9": 1, "MULT18X18": 1, "MULT36X36": 4},
         "block_rams": {
@@ -61,9 +61,9 @@ _PLACED: dict[Family, dict[str, dict[str, int]]] = {
         "block_rams": {"ICESTORM_RAM": 1},
     },
     "gowin": {
-        "luts": {"LUT4": 1, "ALU": 1, "RAM16SDP4": 4},
+        "luts": {"LUT4": 1, "ALU": 1, "RAM16SDP4": 8},
         "flip_flops": {"DFF": 1},
-        "multipliers": {"MULT18X18": 1, "MULT36X36": 4},
+        "multipliers": {"MULT9X9": 1, "MULT18X18": 1, "MULT36X36": 4},
         "block_rams": {"BSRAM": 1},
     },
 }

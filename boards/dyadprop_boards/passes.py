@@ -9,6 +9,7 @@ from dyadprop_boards.design import Design
 from dyadprop_boards.ecp5_packing import pack_netlist
 from dyadprop_boards.floorplan import keep_floorplan
 from dyadprop_boards.fpgas import Family
+from dyadprop_boards.gowin_packing import feed_netlist
 from dyadprop_boards.logs import LONE_REGISTER, check_clocks, read_cells, read_parts, read_placement, slowest_path
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import TOP
@@ -29,7 +30,8 @@ def synthesize(
 ) -> tuple[ToolRun, dict[str, int], tuple[Parts, Parts]]:
     """Make the netlist; give the run, the netlist's cells, and what parts of the chip and lanes take (`read_parts`).
 
-    On ECP5 registers and LUTs are then moved into the blocks beside them; cells and parts are counted behind that.
+    On ECP5 registers and LUTs are then moved into the blocks beside them, on Gowin each register gets a LUT in front of
+    it; cells and parts are counted behind that.
     """
     progress.step("synthesis")
     script = (work / f"{TOP}.ys").read_text()
@@ -53,6 +55,8 @@ def synthesize(
         for cell, lost in (("TRELLIS_FF", packed.registers), ("LUT4", packed.luts)):
             if lost:
                 cells[cell] -= lost
+    if design.board.fpga.family == "gowin" and (fed := feed_netlist(work / netlist, TOP)):
+        cells["LUT1"] = cells.get("LUT1", 0) + fed
     parts, lanes, cells[LONE_REGISTER] = read_parts(
         (work / netlist).read_text(), str(work / netlist), design.board.fpga
     )

@@ -40,7 +40,7 @@ FITTED: tuple[Resource, ...] = ("luts", "flip_flops")
 Table = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Coefficients of a family: by kind of part, resource, feature."""
 
-_LUTS_OF_A_LUT_RAM = 4
+_LUTS_OF_A_LUT_RAM: dict[Family, int] = {"ecp5": 4, "gowin": 8}  # a Gowin's takes its whole tile
 _LUT_RAM_WORDS = 16
 # yosys gives no hard multiplier an operand below this width, or a product below that.
 _LEAST_OPERAND = 2
@@ -260,7 +260,7 @@ def _part(
                 known["block_rams"] += copies * mapping.cells
                 more["block_ram_bits"] += bits
             case "lut_rams":
-                known["luts"] += copies * mapping.cells * _LUTS_OF_A_LUT_RAM
+                known["luts"] += copies * mapping.cells * _LUTS_OF_A_LUT_RAM[fpga.family]
                 more["ram_bits"] += bits
                 more["ram_mux_bits"] += bits * ((memory.depth - 1) // _LUT_RAM_WORDS)
             case "registers" if memory.written:

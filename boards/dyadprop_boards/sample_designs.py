@@ -7,6 +7,7 @@ from dyadprop.network import Dense, Network
 from dyadprop_boards.fpgas import Family
 
 _SHORT = Formats(activation=Q(3, 9), weight=Q(3, 9), sensitivity=Q(2, 10))
+_BYTES = Formats(activation=Q(3, 5), weight=Q(3, 5), sensitivity=Q(2, 6))
 _LONG = Formats(activation=Q(4, 14), weight=Q(4, 14), sensitivity=Q(2, 16))
 _LOGITS = Formats(activation=Q(6, 10))
 
@@ -51,14 +52,16 @@ def _networks() -> dict[str, Network]:
         "classes": Network(
             30, [Dense(14, "relu", lanes=7), Dense(26, formats=_LOGITS, lanes=4)], "softmax_cross_entropy"
         ),
+        "bytes": Network(4, [Dense(3, lanes=1)], formats=_BYTES, max_batch=8),
     }
 
 
-# An iCE40 and a Gowin are smaller, and fewer of their boards are built for: the smaller networks are enough.
+# An iCE40 and a Gowin are smaller, and fewer of their boards are built for: the smaller networks are enough. What the
+# smallest of them have room for, words of a byte and one layer, is theirs alone.
 _CHOSEN: dict[Family, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "ecp5": (("ulx3s-85f", tuple(_networks())),),
-    "ice40": (("icebreaker", ("smallest", "iris", "short", "deep")), ("hx8k-breakout", ("smallest",))),
-    "gowin": (("tang-primer-20k", ("smallest", "iris", "short", "deep", "digits")),),
+    "ecp5": (("ulx3s-85f", tuple(name for name in _networks() if name != "bytes")),),
+    "ice40": (("icebreaker", ("smallest", "iris", "short", "deep")), ("hx8k-breakout", ("smallest", "bytes"))),
+    "gowin": (("tang-primer-20k", ("smallest", "iris", "short", "deep", "digits", "bytes")),),
 }
 
 
