@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In, Out
 
 from dyadprop.plan import Plan
 from dyadprop_hw.network import DyadNetwork, control_data_bits, network_ports
+from dyadprop_hw.streams import Relay, connect_stream
 
 DOMAIN = "network"
 """Of the network; it needs no reset. Everything else is in ``sync``."""
 DEPTH = 8
-"""Words of each queue between the two: enough for one in every cycle of either."""
+"""Words of each queue between the two: enough for one in every cycle of the link."""
 HOLD = 16
 """Cycles of ``sync`` that a reset is held, and as many again until it has ended on the other side too: right for
 networks whose clock is at least a quarter of the link's."""
@@ -38,7 +39,8 @@ class ClockedNetwork(wiring.Component):
     Notes
     -----
     A queue of ``DEPTH`` words for each stream, `amaranth.lib.fifo.AsyncFIFO`: two registers of the reader's clock
-    follow each side's counter, so a word takes a cycle of the writer's clock and three or four of the reader's.
+    follow each side's counter, so a word takes a cycle of the writer's clock and three or four of the reader's. Beside
+    the network a `Relay`: it takes, and gives, a word every second of its cycles.
     """
 
     restart: Signal
@@ -81,6 +83,15 @@ class ClockedNetwork(wiring.Component):
             inward = member.flow == In
             source, sink = (ours, its) if inward else (its, ours)
             domains = (outside.name, inside.name) if inward else (inside.name, outside.name)
+            # The network is the faster one: no path of its leads from or to a queue's counters.
+            relay = Relay(source.payload.shape())
+            m.submodules[f"{name}_relay"] = DomainRenamer(inside.name)(relay)
+            if inward:
+                connect_stream(m, relay.o, sink)
+                sink = relay.i
+            else:
+                connect_stream(m, source, relay.i)
+                source = relay.o
             bits = Value.cast(source.payload)
             m.submodules[f"{name}_queue"] = queue = AsyncFIFO(
                 width=len(bits), depth=DEPTH, w_domain=domains[0], r_domain=domains[1]

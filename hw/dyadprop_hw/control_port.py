@@ -268,17 +268,19 @@ class StageControl(wiring.Component):
         )
         reads = self.operations[Operation.READ_WEIGHT] | self.operations[Operation.READ_GRADIENT]
         issue, taken, answered = Signal(), Signal(), Signal()
+        ended = Signal()  # the last answer was taken in the cycle before
+        m.d.sync += ended.eq(answered | counts.done)
         m.d.comb += [
             issue.eq(reads & self.quiet & clear),
             taken.eq(answers.o.valid & self.reply.ready),
             answered.eq(final & taken),
-            counts.start.eq(counts_asked),
+            counts.start.eq(counts_asked & ~ended),
             counts.reply.ready.eq(self.reply.ready),
             answers.o.ready.eq(self.reply.ready),
             self.reply.valid.eq(counts.reply.valid | answers.o.valid),
             self.reply.payload.eq(Mux(counts.reply.valid, counts.reply.payload, answers.o.payload)),
-            # One that answers is done with its last answer, BEGIN at once, any other when the stage is quiet.
-            self.command.ready.eq(answered | counts.done | (~(reads | counts_asked) & (begins | self.quiet))),
+            # One that answers is done behind its last answer, BEGIN at once, any other when the stage is quiet.
+            self.command.ready.eq(ended | (~(reads | counts_asked) & (begins | self.quiet))),
             counter.restart.eq(begins),
             counter.step.eq(stores | stores_gradient | issue),
             self.write.valid.eq(stores),
