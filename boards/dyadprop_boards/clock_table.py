@@ -174,22 +174,27 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
     out.mkdir(parents=True, exist_ok=True)
     kept = page.with_suffix(ROWS)
     gateware = gateware_revision()
-    document: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    rows = document["rows"] if document.get("gateware") == gateware else {}
+    rows = _rows(kept, gateware)
     failed = 0
     for number, case in enumerate(chosen, start=1):
         print(f"{number} of {len(chosen)}: {case.name}", flush=True)
         try:
-            rows[case.name] = measure(case, out, seeds)
+            row = measure(case, out, seeds)
         except BuildError as error:
             print(f"  {error}", flush=True)
             failed += 1
             continue
+        rows = _rows(kept, gateware) | {case.name: row}  # another process may have written in between
         write_json(kept, {"gateware": gateware, "rows": rows})
         write_atomically("page", page, rewritten(_read(page), markdown(rows, every)))
-        print(f"  {_told(rows[case.name])}", flush=True)
+        print(f"  {_told(row)}", flush=True)
     print(f"written to {page}: {len(rows)} of {len(every)} designs")
     return 1 if failed else 0
+
+
+def _rows(kept: Path, gateware: str) -> dict[str, dict[str, Any]]:
+    document: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    return dict(document["rows"]) if document.get("gateware") == gateware else {}
 
 
 def _told(row: dict[str, Any]) -> str:
