@@ -392,22 +392,22 @@ def _stage(position: int, **changes: Any) -> Stage:
 
 
 class _NoRoom(Stage):
-    """A broken stage: its queues hold two words, whatever it reserves."""
+    """A broken stage: its queues hold three words, whatever it reserves."""
 
     def elaborate(self, platform: object) -> Module:
         """Build the stage with other queues."""
 
-        def one_place(queue: Queue, shape: Any, depth: int) -> None:
+        def few_places(queue: Queue, shape: Any, depth: int) -> None:
             original(queue, shape, depth)
-            queue.depth = 1  # and one more in the output register
+            queue.depth = 1  # and one more place, and the output register
 
         original = Queue.__init__
-        with mock.patch.object(Queue, "__init__", one_place):
+        with mock.patch.object(Queue, "__init__", few_places):
             return super().elaborate(platform)
 
 
 def _no_room(position: int) -> Elaboratable:
-    plan = _tiny_plan()
+    plan = _tiny_plan(output_vectors=4)
     return _Harness(_NoRoom(plan.stages[position], control_data_bits(plan)))
 
 
@@ -458,7 +458,7 @@ PROPERTIES = (
         lambda: _Harness(_stage(0)),
         lambda: _no_room(0),
         22,
-        24,
+        32,
     ),
     Property(
         "last-stage",
