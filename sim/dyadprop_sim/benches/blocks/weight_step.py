@@ -59,8 +59,9 @@ async def words(dut: Any, variant: str, seed: int) -> None:
         {"weight_out": Fixed(n.weight), "residual": signed(n.gradient_bits), "saturated": unsigned(1)},
     )
     await bench.start()
-    for shift in range(n.gradient_bits):
-        port.set({"shift": shift, "mask": (1 << shift) - 1})
+    # No rate of the host's shifts beyond all bits, but the field has room for that; the mask has no more bits.
+    for shift in range(1 << rate["shift"].width):
+        port.set({"shift": shift, "mask": (1 << min(shift, n.gradient_bits - 1)) - 1})
         await bench.cycles(WeightStep.LATENCY + 2)
         pairs = draw(bench.rng, variant, shift, 40)
         weights, gradients = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
