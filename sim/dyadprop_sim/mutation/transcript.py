@@ -35,6 +35,7 @@ DRAWN = 20_000  # samples to choose rare ones from
 EDGE = 5  # samples on, above and below each unit's rounding edge
 CLOSED = 12  # random times for which each stream is closed
 SHAKES = 12  # samples whose tokens are changed on the way
+TARGETS = 30  # vectors of targets whose pace is watched
 PAUSES = 12  # batches under stalls, with one that is timed behind each
 # Commands that must not overtake a sample.
 HELD = (
@@ -512,6 +513,28 @@ class Script:
             yield from self._links(what)
         yield from self._clear("bursts")
 
+    def _targets_alone(self, data: Data) -> Iterator[Entry]:
+        """Send targets for outputs that wait, while seeds leave under stalls: nothing else says when one is taken."""
+        count = min(len(data.x), *(stage.samples for stage in self.plan.stages))
+        part = Data(data.params, *(array[:count] for array in data[1:]))
+        ones = np.ones(count, dtype=np.int64)
+        inputs, targets = self._tokens(part, ones, 0 * ones)
+        stalls = {"target": 0.5}
+        if self.rtl.ports.links:
+            stalls[f"sensitivity_{self.depth}_out"] = 0.5
+        for turn in range(TARGETS):
+            what = f"targets alone, turn {turn}"
+            traces = self._expect(part, ones, 0 * ones)
+            first = yield from self._run(what, {"input": inputs}, {"output": self.net.outputs})
+            self.rtl.simulation.wait(60)
+            rest = {"output": (count - 1) * self.net.outputs}
+            got = yield from self._run(what, {"target": targets}, rest, stalls, turn)
+            yield from self._take_sensitivities(what, got, ones)
+            got["output"] = np.concatenate([first["output"], got["output"]])
+            yield from self._compare(what, got, part, ones, traces)
+            yield from self._read_gradients(what)
+            yield from self._clear(what)
+
     def _shake(self, data: Data) -> Iterator[Entry]:
         """Change the values that links hold to any bits: no network would send some of them, but all have an answer.
 
@@ -848,6 +871,11 @@ class Script:
             for still in self.rng.integers(1, self.plan.gradient_latency + 3 * self.plan.interval, CLOSED):
                 what = f"{name} closed for {still} cycles"
                 yield from self._closed(what, name, few, np.ones(len(few.x), dtype=np.int64), int(still))
+        if self.net.input_gradient:
+            # A pass that has waited for a place begins in each cycle of the way of another vector's deltas.
+            for still in range(self.plan.gradient_latency, self.plan.gradient_latency + 2 * self.plan.interval):
+                what = f"input_sensitivity closed for just {still} cycles"
+                yield from self._closed(what, "input_sensitivity", few, np.ones(len(few.x), dtype=np.int64), still)
         for what, stalls in slow.items():
             traces = self._expect(data, ones, 0 * ones)
             inputs, targets = self._tokens(data, ones, 0 * ones)
@@ -864,6 +892,7 @@ class Script:
         self._params = list(data.params)
         self.rtl.load(data.params)
         yield from self._burst(data)
+        yield from self._targets_alone(data)
         yield from self._fill(data)
         # Nothing is left over: one more batch gives just its own words.
         yield from self._predict("at the end", data)
@@ -941,15 +970,21 @@ class Script:
         inputs: Mapping[str, Words],
         outputs: Mapping[str, int],
         stalls: Mapping[str, float] | None = None,
+        turn: int = 0,
     ) -> Generator[Entry, None, dict[str, Words]]:
-        """Run one transaction and return its words; each one's cycle is an observation, under stalls too."""
+        """Run one transaction and return its words; each one's cycle is an observation, under a turn's stalls too."""
         cycles: dict[str, Words] = {}
         start = np.uint64(self.rtl.simulation.cycle)
         if stalls is None:
             got = self.rtl.run(dict(inputs), dict(outputs), cycles=cycles)
         else:
             got = self.rtl.simulation.run(
-                inputs, outputs, stalls=stalls, seed=self.seed, patience=40 * self.rtl.patience, cycles=cycles
+                inputs,
+                outputs,
+                stalls=stalls,
+                seed=self.seed + 1000 * turn,
+                patience=40 * self.rtl.patience,
+                cycles=cycles,
             )
         for stream in outputs:
             yield Entry(f"cycles of {stream}, {what}", cycles[stream] - start, None)
