@@ -26,12 +26,11 @@ def round_half_even(value: Value, shift: int) -> Value:
     """
     if shift <= 0:
         return Cat(Const(0, -shift), value).as_signed()
-    sign = value[-1]
-    bits = Cat(value, sign.replicate(max(0, shift + 1 - len(value))))
-    half = bits[shift - 1]
-    sticky = bits[: shift - 1].any() if shift > 1 else 0
-    # A tie (half set, nothing below) rounds up only to make the kept word even.
-    return bits[shift:].as_signed() + (half & (sticky | bits[shift]))
+    # Half less one bit, and one more where the kept word is odd: a tie rounds up only to make it even. That bit is the
+    # carry into the one adder, so nothing has to look at the dropped bits before.
+    bits = Cat(value, value[-1].replicate(max(1, shift + 2 - len(value))))
+    odd, almost_half = bits[shift], Const((1 << shift - 1) - 1, shift)
+    return (Cat(1, bits).as_signed() + Cat(odd, almost_half))[1 + shift : 1 + len(bits)].as_signed()
 
 
 class Requantize(wiring.Component):

@@ -26,9 +26,10 @@ WAIVED = {
 
 # Of Verilog's keywords those that could ever be a word of ours.
 _KEYWORDS = frozenset({
-    "and", "begin", "buf", "case", "default", "disable", "edge", "else", "end", "event", "for", "force", "initial",
-    "input", "integer", "join", "large", "medium", "not", "or", "output", "real", "reg", "release", "repeat", "signed",
-    "small", "strength", "supply", "table", "task", "time", "unsigned", "wait", "while", "wire", "xor",
+    "and", "begin", "buf", "case", "default", "disable", "edge", "else", "end", "event", "final", "for", "force",
+    "initial", "input", "integer", "join", "large", "medium", "not", "or", "output", "real", "reg", "release",
+    "repeat", "signed", "small", "strength", "supply", "table", "task", "time", "unsigned", "wait", "while", "wire",
+    "xor",
 })  # fmt: skip
 _PORT_NAME = re.compile(r"\w+_(in|out)(__\w+)?")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
