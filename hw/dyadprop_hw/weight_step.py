@@ -147,7 +147,7 @@ class WeightStep(wiring.Component):
         # Bits of the window above u, and u's own sign, as far as they are bits of G.
         outside = [
             (by_4_q2[place] ^ negative_q2)
-            & (fine <= place - step_bits)
+            & (fine <= place - step_bits if place - step_bits < _FINE - 1 else 1)
             & ~shifted(-(-(bits + 1 - place) // _FINE) * _FINE)
             for place in range(step_bits, min(window, bits + 1))
         ]
