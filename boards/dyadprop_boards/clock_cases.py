@@ -47,7 +47,7 @@ IRIS = Network(
     formats=Formats(activation=Q(3, 5), weight=Q(3, 5), sensitivity=Q(2, 6)),
     max_batch=8,
 )
-"""Words of 8 bits and short batches: what an iCE40 has room for."""
+"""Words of 8 bits and short batches."""
 
 # What a design is to reach. Where nothing is said the board's own clock is asked for.
 _GOALS = {"icebreaker": 45, "icesugar": 45, "tang-nano-9k": 100}
