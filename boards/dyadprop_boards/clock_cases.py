@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
+from dyadprop_boards.sample_designs import BYTES
 from dyadprop_boards.table import BOARDS, Board, find_board
 
 
@@ -44,10 +44,9 @@ DIGITS = dense(64, 32, 10)
 IRIS = Network(
     4,
     [Dense(8, "relu"), Dense(3)],
-    formats=Formats(activation=Q(3, 5), weight=Q(3, 5), sensitivity=Q(2, 6)),
+    formats=BYTES,
     max_batch=8,
 )
-"""Words of 8 bits and short batches."""
 
 # What a design is to reach. Where nothing is said the board's own clock is asked for.
 _GOALS = {"icebreaker": 45, "icesugar": 45, "tang-nano-9k": 100}

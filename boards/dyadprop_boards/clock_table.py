@@ -88,9 +88,10 @@ def _row(result: BuildResult) -> dict[str, Any]:
     }
 
 
-def markdown(rows: dict[str, dict[str, Any]], order: Sequence[Case]) -> str:
+def markdown(gateware: str, rows: dict[str, dict[str, Any]], order: Sequence[Case]) -> str:
     """Give the table, and below it slowest paths, and why some designs have no row."""
-    lines = [f"| {' | '.join(_HEADER)} |", "|" + "---|" * len(_HEADER)]
+    lines = [f"Gateware `{gateware}`:", ""]
+    lines += [f"| {' | '.join(_HEADER)} |", "|" + "---|" * len(_HEADER)]
     slow, missing = [], []
     for case in order:
         row = rows.get(case.name)
@@ -202,7 +203,7 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
                 row["placements"] = rows.get(case.name, {}).get("placements", {}) | row["placements"]
             rows[case.name] = row
             write_json(kept, {"gateware": gateware, "rows": rows})
-            write_atomically("page", page, rewritten(_read(page), markdown(rows, every)))
+            write_atomically("page", page, rewritten(_read(page), markdown(gateware, rows, every)))
             print(f"  {_told(row, seed)}", flush=True)
     rows = _rows(kept, gateware)
     print(f"written to {page}: {len(rows)} of {len(every)} designs")

@@ -57,8 +57,8 @@ class Design:
 
     @property
     def clocks(self) -> dict[str, float]:
-        """Hz by the name of the domain."""
-        return {"network": self.clock, "link": self.link_clock} if self.is_split else {"design": self.clock}
+        """Hz of ``network``, and of ``link`` where it has its own."""
+        return {"network": self.clock} | ({"link": self.link_clock} if self.is_split else {})
 
 
 def fit(

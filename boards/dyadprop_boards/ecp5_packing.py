@@ -1,17 +1,17 @@
-"""Move registers and LUTs of an ECP5 netlist into the hard blocks beside them, which yosys does not do."""
+"""Move registers of an ECP5 netlist into the hard blocks beside them, which yosys does not do."""
 
-import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dyadprop_boards.ecp5_adders import absorb_operands
+from dyadprop_boards.netlist import readers, top_module
+
 _RANKS = ("A", "B")
 _WIDTH = {"A": 18, "B": 18, "P": 36}
 _ALWAYS = ["1"]  # the enable of a register without one
-_PINS = "ABCD"  # of a LUT, and of each half of a carry cell; lowest bit of the address of INIT first
 
 
 @dataclass
@@ -43,18 +43,11 @@ class _Netlist:
     def __init__(self, module: dict[str, Any]) -> None:
         self.cells: dict[str, Any] = module["cells"]
         self.sinks: defaultdict[Any, set[str]] = defaultdict(set)
-        self.register_of: dict[Any, str] = {}  # by the wire that it drives
-        for name, port in module["ports"].items():
-            if port["direction"] == "output":
-                for bit in port["bits"]:
-                    self.sinks[bit].add(f"port {name}")
-        for name, cell in self.cells.items():
-            for port, bits in cell["connections"].items():
-                if cell["port_directions"][port] == "input":
-                    for bit in bits:
-                        self.sinks[bit].add(name)
-            if _is_plain(cell):
-                self.register_of[cell["connections"]["Q"][0]] = name
+        for bit, found in readers(module).items():
+            self.sinks[bit] = {cell for cell, _ in found}
+        self.register_of = {  # by the wire that it drives
+            cell["connections"]["Q"][0]: name for name, cell in self.cells.items() if _is_plain(cell)
+        }
 
     def register_behind(self, bit: Any, clock: Any, enable: Any = _ALWAYS) -> str | None:
         """Name the register that alone takes a wire, with this enable (None: any)."""
@@ -75,12 +68,6 @@ class _Netlist:
             for bit in cell["connections"].get(port, ()):
                 self.sinks[bit].discard(name)
         self.register_of.pop(cell["connections"]["Q"][0], None)
-
-
-def top_module(design: dict[str, Any]) -> dict[str, Any] | None:
-    """Give the top module of what yosys writes as JSON, if it has one."""
-    modules = design.get("modules", {}).values()
-    return next((m for m in modules if int(m.get("attributes", {}).get("top", "0"), 2)), None)
 
 
 def pack_registers(design: dict[str, Any]) -> Packed:
@@ -117,137 +104,11 @@ def pack_registers(design: dict[str, Any]) -> Packed:
     return packed
 
 
-def pack_operands(design: dict[str, Any]) -> int:
-    """Let the carry cells of a flat netlist make their operands themselves, in place.
-
-    Parameters
-    ----------
-    design : dict
-        What yosys writes as JSON after ``synth_ecp5``.
-
-    Returns
-    -------
-    int
-        LUTs that the netlist lost.
-
-    Notes
-    -----
-    An adder of yosys' has two operands in a function of four inputs, and two inputs lie idle. A LUT goes if carry cells
-    alone take it and each of them can do its work: every sum and carry is the same as before.
-    """
-    top = top_module(design)
-    if top is None:
-        return 0
-    cells: dict[str, Any] = top["cells"]
-    sinks: defaultdict[Any, list[tuple[str, str]]] = defaultdict(list)
-    for port in top["ports"].values():
-        if port["direction"] == "output":
-            for bit in port["bits"]:
-                sinks[bit].append(("", ""))
-    for name, cell in cells.items():
-        for pin, bits in cell["connections"].items():
-            if cell["port_directions"][pin] == "input":
-                for bit in bits:
-                    sinks[bit].append((name, pin))
-    lost = 0
-    for name, lut in list(cells.items()):
-        if lut["type"] != "LUT4":
-            continue
-        wire = lut["connections"]["Z"][0]
-        # A half may take it at several inputs.
-        halves = {(sink, pin[-1]) for sink, pin in sinks[wire] if sink and cells[sink]["type"] == "CCU2C"}
-        if not halves or any(not sink or cells[sink]["type"] != "CCU2C" or pin == "CIN" for sink, pin in sinks[wire]):
-            continue
-        made = {(sink, half): absorb(cells[sink], half, lut) for sink, half in halves}
-        for (sink, half), found in made.items():
-            if None in made.values() or found is None:
-                break
-            cell = cells[sink]
-            for pin, bit in zip(_PINS, found[1], strict=True):
-                sinks[cell["connections"][pin + half][0]].remove((sink, pin + half))
-                sinks[bit].append((sink, pin + half))
-                cell["connections"][pin + half] = [bit]
-            cell["parameters"][f"INIT{half}"] = f"{found[0]:016b}"
-        else:
-            for pin in _PINS:
-                sinks[lut["connections"][pin][0]].remove((name, pin))
-            del cells[name]
-            lost += 1
-    return lost
-
-
-def absorb(carry: dict[str, Any], half: str, lut: dict[str, Any]) -> tuple[int, tuple[Any, ...]] | None:
-    """Give the INIT and the inputs with which a half of a carry cell does a LUT's work too, if there are any.
-
-    Parameters
-    ----------
-    carry, lut : dict
-        Cells of a netlist, CCU2C and LUT4.
-    half : str
-        ``0`` or ``1``.
-
-    Notes
-    -----
-    A half is a function ``propagates`` of four inputs, and where that is 0 the carry is a function of A and B alone,
-    which lies in those bits of INIT that are ``propagates`` where C and D are 0.
-    """
-    if carry["parameters"][f"INJECT1_{half}"] != "NO":
-        return None
-    init = int(carry["parameters"][f"INIT{half}"], 2)
-    pins = [carry["connections"][pin + half][0] for pin in _PINS]
-    inputs = [lut["connections"][pin][0] for pin in _PINS]
-    table = int(lut["parameters"]["INIT"], 2)
-    (made,) = lut["connections"]["Z"]
-    wires = list(dict.fromkeys(bit for bit in (*pins, *inputs) if bit != made and isinstance(bit, int)))
-    if len(wires) > len(_PINS):
-        return None
-
-    def half_at(values: Sequence[int]) -> tuple[int, int]:
-        """Give whether the carry propagates, and what it is where it does not."""
-        at: dict[Any, int] = {"0": 0, "1": 1, "x": 0, **dict(zip(wires, values, strict=True))}
-        at[made] = _look_up(table, [at[bit] for bit in inputs])
-        address = [at[bit] for bit in pins]
-        return _look_up(init, address), _look_up(init, [*address[:2], 0, 0])
-
-    return _fit_half(wires, half_at)
-
-
-def _fit_half(
-    wires: list[int], half_at: Callable[[Sequence[int]], tuple[int, int]]
-) -> tuple[int, tuple[Any, ...]] | None:
-    """Find INIT and inputs of a carry cell's half."""
-    rows = [(values, *half_at(values)) for values in itertools.product((0, 1), repeat=len(wires))]
-    for order in _orders(wires):
-        fixed: dict[int, int] = {}
-        fits = True
-        for values, propagates, carry in rows:
-            at: dict[Any, int] = {"0": 0, "1": 1, **dict(zip(wires, values, strict=True))}
-            address = sum(at[bit] << place for place, bit in enumerate(order))
-            fits &= fixed.setdefault(address, propagates) == propagates
-            if not propagates:
-                fits &= fixed.setdefault(address & 3, carry) == carry
-        if fits:
-            return sum(value << address for address, value in fixed.items()), order
-    return None
-
-
-def _orders(wires: list[int]) -> Iterator[tuple[Any, ...]]:
-    """Give all ways to connect wires to the four inputs; D is 1 if it is left, so that the carry's bits are free."""
-    idle = ["1"] if len(wires) < len(_PINS) else []
-    zeros = ["0"] * (len(_PINS) - len(wires) - len(idle))
-    for order in itertools.permutations([*wires, *zeros]):
-        yield (*order, *idle)
-
-
-def _look_up(table: int, address: Sequence[int]) -> int:
-    return table >> sum(bit << place for place, bit in enumerate(address)) & 1
-
-
 def pack_netlist(path: Path) -> Packed:
-    """Pack the registers and the adders' operands of a netlist in a file (`pack_registers`, `pack_operands`)."""
+    """Pack the registers and the adders' operands of a netlist in a file (`pack_registers`, `absorb_operands`)."""
     design = json.loads(path.read_text())
     packed = pack_registers(design)
-    packed.luts = pack_operands(design)
+    packed.luts = absorb_operands(design)
     path.write_text(json.dumps(design))
     return packed
 

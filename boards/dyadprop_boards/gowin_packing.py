@@ -1,9 +1,10 @@
 """Give each register of a Gowin netlist the LUT in front of it, without which place and route does not end."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from dyadprop_boards.netlist import lone_registers, top_module
 
 _LUTS = ("LUT1", "LUT2", "LUT3", "LUT4")
 _PASS = "10"  # of a LUT1: its output is its input
@@ -30,27 +31,10 @@ def feed_registers(module: dict[str, Any]) -> int:
     searches for ever. A LUT and the register that it alone feeds are placed as one.
     """
     cells: dict[str, Any] = module["cells"]
-    sinks: Counter[Any] = Counter()
-    for port in module["ports"].values():
-        if port["direction"] == "output":
-            sinks.update(port["bits"])
-    for cell in cells.values():
-        for port, bits in cell["connections"].items():
-            if cell["port_directions"][port] == "input":
-                sinks.update(bits)
-    private = {
-        cell["connections"]["F"][0]
-        for cell in cells.values()
-        if cell["type"] in _LUTS and sinks[cell["connections"]["F"][0]] == 1
-    }
+    lone = lone_registers(module, _LUTS, "F", "DFF")
     nets = [net["bits"] for net in module["netnames"].values()]
     nets += [bits for cell in cells.values() for bits in cell["connections"].values()]
     wire = max((bit for bits in nets for bit in bits if isinstance(bit, int)), default=1)
-    lone = [
-        name
-        for name, cell in cells.items()
-        if cell["type"].startswith("DFF") and cell["connections"]["D"][0] not in private
-    ]
     for name in lone:
         register = cells[name]["connections"]
         wire += 1
@@ -67,9 +51,10 @@ def feed_registers(module: dict[str, Any]) -> int:
     return len(lone)
 
 
-def feed_netlist(path: Path, top: str) -> int:
-    """Do so in a netlist in a file (`feed_registers`)."""
+def feed_netlist(path: Path) -> int:
+    """Do so in the top module of a netlist in a file (`feed_registers`)."""
     design = json.loads(path.read_text())
-    fed = feed_registers(design["modules"][top])
+    top = top_module(design)
+    fed = 0 if top is None else feed_registers(top)
     path.write_text(json.dumps(design))
     return fed

@@ -3,12 +3,12 @@
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from dyadprop.errors import BuildError
 from dyadprop_boards.fpgas import RESOURCES, Family, Fpga
+from dyadprop_boards.netlist import lone_registers
 from dyadprop_boards.result import ClockTiming, Hop, Parts, Path, Used
 
 CLOCK_TOLERANCE = 1e-3
@@ -144,9 +144,10 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
     parts: Parts = {}
     lanes: Parts = {}
     try:
-        cells = json.loads(text)["modules"]["top"]["cells"]
-        lone = _lone_registers(cells) if fpga.family == "ice40" else set()
-        for name, cell in cells.items():
+        module = json.loads(text)["modules"]["top"]
+        # On an iCE40 these take a logic cell: no LUT feeds them and nothing else.
+        lone = set(lone_registers(module, ("SB_LUT4",), "O", "SB_DFF") if fpga.family == "ice40" else ())
+        for name, cell in module["cells"].items():
             part, in_lane = part_of(name)
             for use in (parts, lanes) if in_lane else (parts,):
                 found = use.setdefault(part, dict.fromkeys(RESOURCES, 0))
@@ -156,25 +157,6 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"cells are not in {where}: {_reason(error)}") from error
     return parts, lanes, len(lone)
-
-
-def _lone_registers(cells: dict[str, Any]) -> set[str]:
-    """Name the registers that take a logic cell of an iCE40 of their own: no LUT feeds them and nothing else."""
-    sinks: Counter[Any] = Counter()
-    for cell in cells.values():
-        for port, bits in cell["connections"].items():
-            if cell["port_directions"][port] == "input":
-                sinks.update(bits)
-    private = {
-        cell["connections"]["O"][0]
-        for cell in cells.values()
-        if cell["type"] == "SB_LUT4" and sinks[cell["connections"]["O"][0]] == 1
-    }
-    return {
-        name
-        for name, cell in cells.items()
-        if cell["type"].startswith("SB_DFF") and cell["connections"]["D"][0] not in private
-    }
 
 
 def read_placement(text: str, where: str, fpga: Fpga, netlist: dict[str, Used]) -> dict[str, Any]:

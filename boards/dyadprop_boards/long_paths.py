@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop.errors import BuildError, DyadpropError
-from dyadprop_boards.ecp5_packing import top_module
+from dyadprop_boards.netlist import top_module
 
 LIMIT = 6.67
 """ns: 150 MHz."""

@@ -55,7 +55,7 @@ def synthesize(
         for cell, lost in (("TRELLIS_FF", packed.registers), ("LUT4", packed.luts)):
             if lost:
                 cells[cell] -= lost
-    if design.board.fpga.family == "gowin" and (fed := feed_netlist(work / netlist, TOP)):
+    if design.board.fpga.family == "gowin" and (fed := feed_netlist(work / netlist)):
         cells["LUT1"] = cells.get("LUT1", 0) + fed
     parts, lanes, cells[LONE_REGISTER] = read_parts(
         (work / netlist).read_text(), str(work / netlist), design.board.fpga
@@ -113,17 +113,16 @@ def place(
     where = work / report
     read = read_placement(where.read_text(), str(where), fpga, netlist)
     clocks = check_clocks(read["clocks"], design.clocks, str(work / log))
-    link = clocks.get("link")
-    clock = next(found for found in clocks.values() if found is not link)
+    slowest = min(clocks.values(), key=lambda found: found.reached / found.asked)
     return Placement(
         seed=seed,
-        clock=clock,
+        clock=clocks["network"],
         # As place and route counts: its target is rounded to whole picoseconds.
         met=done.passed and all(found.reached >= found.asked for found in clocks.values()),
-        link_clock=link,
+        link_clock=clocks.get("link"),
         resources=read["resources"],
         cells={name: used for name, used in read["cells"].items() if used.used},
-        critical_path=slowest_path(read["paths"], clock.name),
+        critical_path=slowest_path(read["paths"], slowest.name),
         run=_run(done),
         log=log,
         floorplan=floorplan,

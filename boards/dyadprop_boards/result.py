@@ -97,7 +97,7 @@ class Placement:
     ----------
     seed : int
     clock : ClockTiming
-        Of the design, or of its network.
+        Of the network, and of all else where the link has no other.
     met : bool
         Whether it holds at the clocks asked for.
     resources : dict of str to Used
@@ -105,6 +105,7 @@ class Placement:
     cells : dict of str to Used
         By the names of place and route.
     critical_path : Path or None
+        Of the clock with the least margin.
     run : ToolRun
     log : str
         File's name.

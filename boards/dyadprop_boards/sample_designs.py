@@ -7,9 +7,10 @@ from dyadprop.network import Dense, Network
 from dyadprop_boards.fpgas import Family
 
 _SHORT = Formats(activation=Q(3, 9), weight=Q(3, 9), sensitivity=Q(2, 10))
-_BYTES = Formats(activation=Q(3, 5), weight=Q(3, 5), sensitivity=Q(2, 6))
 _LONG = Formats(activation=Q(4, 14), weight=Q(4, 14), sensitivity=Q(2, 16))
 _LOGITS = Formats(activation=Q(6, 10))
+BYTES = Formats(activation=Q(3, 5), weight=Q(3, 5), sensitivity=Q(2, 6))
+"""Words of 8 bits, for boards with little room."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _networks() -> dict[str, Network]:
         "classes": Network(
             30, [Dense(14, "relu", lanes=7), Dense(26, formats=_LOGITS, lanes=4)], "softmax_cross_entropy"
         ),
-        "bytes": Network(4, [Dense(3, lanes=1)], formats=_BYTES, max_batch=8),
+        "bytes": Network(4, [Dense(3, lanes=1)], formats=BYTES, max_batch=8),
     }
 
 

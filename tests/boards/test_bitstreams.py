@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import dyadprop as dp
-from dyadprop.formats import Formats, Q
 from dyadprop_boards.build import WORK, BuildOptions, TimingMissed, build
 from dyadprop_boards.fpgas import RESOURCES, Resource
+from dyadprop_boards.sample_designs import samples
 from dyadprop_boards.table import BOARDS, find_board
 from tests.boards.small_chip import SmallChip
 
@@ -21,12 +21,7 @@ pytestmark = [pytest.mark.boards, pytest.mark.timeout(3600)]
 OUT = Path("build/boards")
 NET = dp.Network(2, [dp.Dense(2, "relu"), dp.Dense(1)])
 SMALLEST = dp.Network(2, [dp.Dense(1)], max_batch=4)
-BYTES = dp.Network(
-    4,
-    [dp.Dense(3, lanes=1)],
-    formats=Formats(activation=Q(3, 5), weight=Q(3, 5), sensitivity=Q(2, 6)),
-    max_batch=8,
-)
+BYTES = next(sample.net for sample in samples("gowin") if sample.name == "bytes")
 
 # One of each family is placed, routed and packed, with the network that fits.
 BUILT = {"ulx3s-12f": NET, "hx8k-breakout": BYTES, "tang-nano-9k": BYTES}
@@ -59,9 +54,8 @@ def test_bitstream(name: str) -> None:
     (placement,) = result.placements
     assert placement.met
     assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
-    if board.fpga.multipliers:  # a Gowin's are counted by their size
-        placed = sum(used.used for site, used in placement.cells.items() if site.startswith("MULT"))
-        assert placed == result.work.multipliers
+    # Where an FPGA has no multipliers they are LUTs.
+    assert placement.resources["multipliers"].used == (result.work.multipliers if board.fpga.multipliers else 0)
     assert (folder / result.bitstream).stat().st_size > 10_000
     check_memories(folder)
 

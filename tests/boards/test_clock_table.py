@@ -14,6 +14,7 @@ from dyadprop_boards import clock_table
 from dyadprop_boards.build import BuildOptions, TimingMissed
 from dyadprop_boards.clock_cases import Case, cases
 from dyadprop_boards.clock_table import BEGIN, END, main, rewritten
+from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.table import BOARDS, Board
 from tests.boards.results import placement, result
 
@@ -80,6 +81,7 @@ def test_a_row(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert main(["--only", "4-8-3@tang-nano", "--page", "boards.md", "--seeds", "3"]) == 0
     assert {(board, folder) for board, folder, _ in asked} == {("tang-nano-9k", "build/clocks/tang-nano-9k/4-8-3")}
     assert [(options.seeds, options.clock) for *_, options in asked] == [((k,), 100_000_000) for k in (1, 2, 3)]
+    assert f"{BEGIN}Gateware `{gateware_revision()}`:\n\n| network |" in page.read_text()
     row = next(line for line in page.read_text().splitlines() if line.startswith("| 4-8-3 "))
     gradients = 85e6 / 130
     assert row == (
@@ -121,6 +123,7 @@ def test_rows_come_together_over_several_runs(page: Path, monkeypatch: pytest.Mo
     stand_in(monkeypatch, good)
     assert main(["--only", "4-8-3@icesugar", "--page", "boards.md", "--seeds", "1"]) == 0
     assert page.read_text().count("\n| ") == 2
+    assert "Gateware `another`:" in page.read_text()
     assert list(json.loads(page.with_suffix(".clocks.json").read_text())["rows"]) == ["4-8-3@icesugar"]
 
 

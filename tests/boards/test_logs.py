@@ -168,7 +168,7 @@ def test_placement_that_is_cut_off() -> None:
         read_placement(json.dumps(REPORT)[:-9], "r.json", fpgas.LFE5U_25F, {})
 
 
-ONE, TWO = {"design": 80e6}, {"network": 80e6, "link": 40e6}
+ONE, TWO = {"network": 80e6}, {"network": 80e6, "link": 40e6}
 
 
 def clocks(**changed: Any) -> tuple[ClockTiming, ...]:
@@ -178,9 +178,9 @@ def clocks(**changed: Any) -> tuple[ClockTiming, ...]:
 
 
 def test_clock() -> None:
-    assert check_clocks(clocks(), ONE, "seed-1.log")["design"].reached == 101.5e6
+    assert check_clocks(clocks(), ONE, "seed-1.log")["network"].reached == 101.5e6
     # Whole picoseconds: 7 ns are 142.857 MHz.
-    assert check_clocks(clocks(constraint=18.001152), {"design": 18e6}, "seed-1.log")["design"].asked == 18.001152e6
+    assert check_clocks(clocks(constraint=18.001152), {"network": 18e6}, "seed-1.log")["network"].asked == 18.001152e6
 
 
 def test_two_clocks() -> None:
