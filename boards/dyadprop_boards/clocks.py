@@ -8,9 +8,10 @@ from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-from dyadprop_boards.link_clock import DIVISOR
+from dyadprop_boards.link_clock import DIVISOR, is_split, link_clock
 from dyadprop_boards.pll import Pll, filter_range
 from dyadprop_boards.table import Board
+from dyadprop_hw.clocked_network import DOMAIN
 
 POWER_ON_SECONDS = 15e-6
 """Reset lasts at least so long behind the PLL's lock: an iCE40's block RAMs read zeros for 3 us after configuration."""
@@ -63,8 +64,11 @@ class Clocks(Elaboratable):
     board : Board
     pll : Pll or None
         None: the oscillator is the clock.
+
+    Attributes
+    ----------
     split : bool
-        Whether the network has a clock of its own; with a PLL only.
+        Whether the network has a clock of its own.
 
     Notes
     -----
@@ -72,10 +76,11 @@ class Clocks(Elaboratable):
     depends on what the PLL's output does before: the counter stands still, or stays at 0.
     """
 
-    def __init__(self, board: Board, pll: Pll | None, *, split: bool = False) -> None:
+    def __init__(self, board: Board, pll: Pll | None) -> None:
         self.board = board
         self.pll = pll
-        self.split = split
+        self._frequency = float(board.clock if pll is None else pll.frequency)
+        self.split = is_split(board, self._frequency)
 
     def elaborate(self, platform: Any) -> Module:
         """Request the oscillator, put the PLL behind it, count."""
@@ -86,7 +91,7 @@ class Clocks(Elaboratable):
         locked = Signal()
         m.d.comb += [ClockSignal("sync").eq(slow), ClockSignal("power_on").eq(slow)]
         if self.split:
-            m.d.comb += ClockSignal("network").eq(clock)
+            m.d.comb += ClockSignal(DOMAIN).eq(clock)
 
         pin = platform.request(self.board.clock_pin, 0, dir="-")
         if self.board.pll_pad and self.pll is not None:
@@ -101,8 +106,7 @@ class Clocks(Elaboratable):
                 self.board, self.pll, oscillator, clock, locked, slow if self.split else None
             )
 
-        frequency = float(self.board.clock if self.pll is None else self.pll.frequency)
-        cycles = math.ceil(POWER_ON_SECONDS * (frequency / DIVISOR if self.split else frequency))
+        cycles = math.ceil(POWER_ON_SECONDS * link_clock(self.board, self._frequency))
         m.submodules.power_on = power_on = PowerOnReset(cycles)
         m.d.comb += [power_on.locked.eq(locked), ResetSignal("sync").eq(power_on.reset)]
         return m

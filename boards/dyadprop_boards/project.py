@@ -40,7 +40,7 @@ def write_project(design: Design, chip: Any, work: Path) -> dict[str, list[str]]
     """Elaborate, write the tools' files, and give the arguments that Amaranth's platform runs each tool with."""
     board = design.board
     platform = make_platform(board)
-    top = BoardTop(chip, board, design.pll, split=design.is_split)
+    top = BoardTop(chip, board, design.pll)
     # Millions of small objects that all live until the end: searching them for garbage takes 40 % of the time.
     collecting = gc.isenabled()
     gc.disable()

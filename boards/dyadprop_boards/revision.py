@@ -16,7 +16,7 @@ def gateware_revision() -> str:
     host, gateware, boards = (Path(str(files(name))) for name in ("dyadprop", "dyadprop_hw", "dyadprop_boards"))
     paths = [host / f"{name}.py" for name in HOST_SOURCES]
     paths += sorted(gateware.glob("*.py"))
-    paths += [boards / "clocks.py", boards / "top.py"]
+    paths += [boards / name for name in ("clocks.py", "link_clock.py", "top.py")]
     for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:DIGITS]

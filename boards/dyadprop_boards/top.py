@@ -8,6 +8,7 @@ from amaranth.lib import io
 from dyadprop_boards.clocks import Clocks
 from dyadprop_boards.pll import Pll
 from dyadprop_boards.table import Board
+from dyadprop_hw.clocked_network import DOMAIN
 
 
 class BoardTop(Elaboratable):
@@ -20,23 +21,22 @@ class BoardTop(Elaboratable):
     board : Board
     pll : Pll or None
         What makes the clock (`dyadprop_boards.pll.find_pll`).
-    split : bool
-        That clock is the domain ``network``'s, and ``sync`` has a slower one (`dyadprop_boards.link_clock`).
+        Where that is the network's alone (`dyadprop_boards.link_clock`), it is the domain ``network``, and ``sync`` has
+        a slower one.
     """
 
-    def __init__(self, chip: Any, board: Board, pll: Pll | None, *, split: bool = False) -> None:
+    def __init__(self, chip: Any, board: Board, pll: Pll | None) -> None:
         self.chip = chip
         self.board = board
         self.pll = pll
-        self.split = split
 
     def elaborate(self, platform: Any) -> Module:
         """Connect the pins."""
         m = Module()
         m.domains.sync = ClockDomain()
-        if self.split:
-            m.domains.network = ClockDomain(reset_less=True)
-        m.submodules.clocks = Clocks(self.board, self.pll, split=self.split)
+        m.submodules.clocks = clocks = Clocks(self.board, self.pll)
+        if clocks.split:
+            m.domains += ClockDomain(DOMAIN, reset_less=True)
         m.submodules.chip = chip = self.chip
         uart = platform.request(self.board.uart, 0, dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)

@@ -125,18 +125,18 @@ class Core(wiring.Component):
         connect_stream(m, session.tx, wiring.flipped(self.tx))
         if self.program is None:
             with m.If(~standing):
-                _pass_on(m, session.received, bridge.received)
-                _pass_on(m, bridge.messages, session.messages)
+                connect_stream(m, session.received, bridge.received)
+                connect_stream(m, bridge.messages, session.messages)
             m.d.comb += [restart.eq(session.restart), self.verdict.eq(SelfTest.NOT_BUILT_IN)]
         else:
             m.submodules.self_test = test = PowerOnTest(self.program, patience(self.plan))
             m.d.comb += [testing.eq(test.running), self.verdict.eq(test.verdict)]
             with m.If(testing & ~standing):
-                _pass_on(m, test.commands, bridge.received)
-                _pass_on(m, bridge.messages, test.answers)
+                connect_stream(m, test.commands, bridge.received)
+                connect_stream(m, bridge.messages, test.answers)
             with m.Elif(~standing):
-                _pass_on(m, session.received, bridge.received)
-                _pass_on(m, bridge.messages, session.messages)
+                connect_stream(m, session.received, bridge.received)
+                connect_stream(m, bridge.messages, session.messages)
             m.d.comb += restart.eq(Mux(testing, test.finished, session.restart))
         for name, member in network_ports(self.plan.net, control_data_bits(self.plan)).items():
             outer, inner = getattr(bridge, name), getattr(network, name)
@@ -167,11 +167,6 @@ class Core(wiring.Component):
             registers.self_test.eq(self.verdict),
         ]
         return m
-
-
-def _pass_on(m: Module, source: Any, sink: Any) -> None:
-    """Connect two streams while the present condition holds."""
-    m.d.comb += [sink.payload.eq(source.payload), sink.valid.eq(source.valid), source.ready.eq(sink.ready)]
 
 
 class Chip(wiring.Component):

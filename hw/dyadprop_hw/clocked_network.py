@@ -55,8 +55,8 @@ class ClockedNetwork(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """One domain each side of the queues, whose resets are registers: a queue's reset must not glitch."""
         m = Module()
-        m.domains.outside = outside = ClockDomain(local=True)
-        m.domains.inside = inside = ClockDomain(local=True)
+        m.domains.outside = ClockDomain(local=True)
+        m.domains.inside = ClockDomain(local=True)
         left = Signal(range(2 * HOLD), init=2 * HOLD - 1)
         held = Signal(init=1)
         cleared = Signal()
@@ -77,15 +77,15 @@ class ClockedNetwork(wiring.Component):
             m.d.sync += self.restarting.eq(0)
 
         network = DyadNetwork(self.plan)
-        m.submodules.network = DomainRenamer(inside.name)(network)
+        m.submodules.network = DomainRenamer("inside")(network)
         for name, member in network_ports(self.plan.net, control_data_bits(self.plan)).items():
             ours, its = getattr(self, name), getattr(network, name)
             inward = member.flow == In
             source, sink = (ours, its) if inward else (its, ours)
-            domains = (outside.name, inside.name) if inward else (inside.name, outside.name)
+            domains = ("outside", "inside") if inward else ("inside", "outside")
             # The network is the faster one: no path of its leads from or to a queue's counters.
             relay = Relay(source.payload.shape())
-            m.submodules[f"{name}_relay"] = DomainRenamer(inside.name)(relay)
+            m.submodules[f"{name}_relay"] = DomainRenamer("inside")(relay)
             if inward:
                 connect_stream(m, relay.o, sink)
                 sink = relay.i

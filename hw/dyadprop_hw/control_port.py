@@ -250,7 +250,7 @@ class StageControl(wiring.Component):
         issued, final = Signal(), Signal()  # all read-outs of this command are on their way; one is left
         storing = Signal(range(timing.GRADIENT))  # until reads see what WRITE_GRADIENT has sent last
         # Reads see it, there is room for the read-out of this cycle and that of the next, and a word to be read.
-        clear = Signal()
+        may_read = Signal()
         m.d.comb += [
             answers.i.valid.eq(self.word_valid),
             answers.i.payload.eq(self.word_data),
@@ -271,7 +271,7 @@ class StageControl(wiring.Component):
         ended = Signal()  # the last answer was taken in the cycle before
         m.d.sync += ended.eq(answered | counts.done)
         m.d.comb += [
-            issue.eq(reads & self.quiet & clear),
+            issue.eq(reads & self.quiet & may_read),
             taken.eq(answers.o.valid & self.reply.ready),
             answered.eq(final & taken),
             counts.start.eq(counts_asked & ~ended),
@@ -290,9 +290,9 @@ class StageControl(wiring.Component):
         claim(m, ~answers.o.valid | reads)
         claim(m, ~counts.reply.valid | counts_asked)
         under_way.drive(m, issue, taken)
-        m.d.sync += clear.eq((under_way.value < credits - 1) & (storing <= 1) & ~issued)
+        m.d.sync += may_read.eq((under_way.value < credits - 1) & (storing <= 1) & ~issued)
         with m.If(issue & counter.last):
-            m.d.sync += [issued.eq(1), clear.eq(0)]
+            m.d.sync += [issued.eq(1), may_read.eq(0)]
         with m.If(answered):
             m.d.sync += issued.eq(0)
         # A cycle late behind the last read-out's start, but long before its answer.
@@ -300,7 +300,7 @@ class StageControl(wiring.Component):
         with m.If(storing != 0):
             m.d.sync += storing.eq(storing - 1)
         with m.If(stores_gradient):
-            m.d.sync += [storing.eq(timing.GRADIENT - 1), clear.eq(0)]
+            m.d.sync += [storing.eq(timing.GRADIENT - 1), may_read.eq(0)]
         with m.If(self.learnt | stores_gradient):
             m.d.sync += self.fresh.eq(0)
         with m.If(clears):

@@ -16,7 +16,7 @@ from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.weight_step import WeightStep, rate_layout
 
 # What a cycle of the backward wave does, as it moves down a lane's pipeline.
-_FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads_weight": 1, "writes": 1, "accumulates": 1})
+_FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads": 1, "reads_weight": 1, "writes": 1, "accumulates": 1})
 
 
 class LaneShape:
@@ -284,7 +284,9 @@ class Lane(wiring.Component):
         reads_gradient = selected & (wave.operation == BackwardOperation.READ_GRADIENT)
         # Whether the stored gradient is an operand of the sum. What is written takes its place, as what is fresh does.
         accumulates = (learn | reads_gradient) & ~wave.fresh
-        frame = data.View(_FRAME, Cat(learn, learn & wave.update, reads_weight, writes, accumulates))
+        frame = data.View(
+            _FRAME, Cat(learn, learn & wave.update, selected & ~writes, reads_weight, writes, accumulates)
+        )
         frames = [frame] + [Signal(_FRAME, name=f"backward_frame_q{i}") for i in range(1, timing.UPDATE)]
         addresses = [wave.address] + [
             Signal.like(wave.address, name=f"address_q{i}", reset_less=True) for i in range(1, timing.UPDATE)
@@ -351,7 +353,7 @@ class Lane(wiring.Component):
             gradient_write.en.eq(at_step.updates | learnt),
         ]
         claim(m, ~(at_step.updates & learnt))
-        used = frames[gradient_time].accumulates
+        used = frames[gradient_time].learns | frames[gradient_time].reads
         claim(m, ~(gradient_write.en & used & (gradient_write.addr == gradient_read.addr)))
 
         # Limited weights are counted along the lanes, as the wave walks.

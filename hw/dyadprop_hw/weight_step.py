@@ -10,8 +10,8 @@ from dyadprop import timing
 from dyadprop.widths import StageNumbers
 from dyadprop_hw.layouts import Fixed, delayed
 
-_FINE = 4  # each shift is by one of so many multiples
 _FINE_BITS = 2
+_FINE = 1 << _FINE_BITS  # each shift is by one of so many multiples
 
 
 def rate_layout(gradient_bits: int) -> data.StructLayout:

@@ -63,8 +63,9 @@ def test_a_short_lock_is_none() -> None:
     assert simulate(([1] * (CYCLES - 1) + [0]) * 5) == [1] * (5 * CYCLES)
 
 
-def rtlil(board: Board, pll: Pll | None, *, split: bool = False) -> str:
-    top = BoardTop(SmallChip(split=split), board, pll, split=split)
+def rtlil(board: Board, pll: Pll | None) -> str:
+    split = is_split(board, float(board.clock if pll is None else pll.frequency))
+    top = BoardTop(SmallChip(split=split), board, pll)
     return str(make_platform(board).build(top, name="top", do_build=False, emit_src=False).files["top.il"])
 
 
@@ -96,7 +97,7 @@ def test_the_link_s_clock_is_half_the_network_s(clock: int, settings: dict[str, 
     board = find_board("ulx3s-85f")
     pll = find_pll("ecp5", "6", board.clock, clock)
     assert pll is not None
-    design = rtlil(board, pll, split=True)
+    design = rtlil(board, pll)
     for name, value in settings.items():
         assert f"parameter \\{name} {value}\n" in design
     assert is_split(board, float(pll.frequency))
