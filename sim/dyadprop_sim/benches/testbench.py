@@ -165,21 +165,19 @@ class Testbench:
         cocotb.log.info("compared %s", counts)
 
 
-def fill_missing_rows(dut: Any, path: str, plan: StagePlan, rng: random.Random) -> None:
-    """Give a stage's weights of rows that do not exist random values, where the simulator would start them with X.
+def fill_weights(dut: Any, path: str, plan: StagePlan, rng: random.Random) -> None:
+    """Give a stage's weights random values, where the simulator would start them with X.
 
-    Nobody ever writes them. Their deltas are zero, so they add nothing, whatever they are; but zero times X is X in
-    Verilog.
+    A weight that was never written, as of a row that does not exist, adds nothing: what it meets is zero, whatever it
+    is itself. But zero times X is X in Verilog.
     """
     if not cocotb.SIM_NAME.startswith("Icarus"):
         return
-    n = plan.numbers
-    missing = range(n.outputs, plan.groups * plan.lanes)
-    signals = dict(inside(dut, path)) if missing else {}
-    for row in missing:
-        weights = signals[f"{path}.lane_{plan.lanes - 1 - row % plan.lanes}.weights"]
-        for column in range(n.columns):
-            weights[row // plan.lanes * n.columns + column].value = rng.getrandbits(n.weight.width)
+    signals = dict(inside(dut, path))
+    for lane in range(plan.lanes):
+        weights = signals[f"{path}.lane_{lane}.weights"]
+        for word in range(plan.words):
+            weights[word].value = rng.getrandbits(plan.numbers.weight.width)
 
 
 def inside(dut: Any, path: str) -> list[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from dyadprop.widths import stage_numbers, target_format
 from dyadprop_hw.layouts import activation_token, sensitivity_token, target_token
 from dyadprop_hw.network import DyadNetwork, control_data_bits
 from dyadprop_sim.benches.control import ControlHost, draw_words, items
-from dyadprop_sim.benches.testbench import Testbench, fill_missing_rows, inside
+from dyadprop_sim.benches.testbench import Testbench, fill_weights, inside
 from dyadprop_sim.benches.variants import Variants, named
 from dyadprop_sim.golden import Model
 from dyadprop_sim.random_networks import random_case
@@ -138,7 +138,7 @@ class NetworkBench(Testbench):
         self.targets, _ = self.source("target", target_token(target_format(net), last.sensitivity))
         self.outputs, self.output_times = self.checked("output", activation_token(last.activation))
         for stage in plan.stages:
-            fill_missing_rows(dut, f"{variant}_.stage_{stage.numbers.index}", stage, self.rng)
+            fill_weights(dut, f"{variant}_.stage_{stage.numbers.index}", stage, self.rng)
         self.sent = {"control_out": 0, "output": 0}
         if net.input_gradient:
             token = sensitivity_token(net.formats.sensitivity, net.formats.activation)

@@ -18,7 +18,7 @@ from dyadprop_hw.layouts import activation_token, sensitivity_token, target_toke
 from dyadprop_hw.network import control_data_bits
 from dyadprop_sim.benches.control import ControlHost, draw_words, items
 from dyadprop_sim.benches.ports import Item
-from dyadprop_sim.benches.testbench import Testbench, fill_missing_rows
+from dyadprop_sim.benches.testbench import Testbench, fill_weights
 from dyadprop_sim.benches.variants import Variants, named
 from dyadprop_sim.golden import Model
 from dyadprop_sim.open_network import OpenNetwork
@@ -98,7 +98,7 @@ class OpenBench(Testbench):
         self.words = np.random.default_rng(seed)
         stages = stage_numbers(net)
         for stage in plan.stages:
-            fill_missing_rows(dut, f"{variant}_.stage_{stage.numbers.index}", stage, self.rng)
+            fill_weights(dut, f"{variant}_.stage_{stage.numbers.index}", stage, self.rng)
         self.control = ControlHost(self, control_data_bits(plan))
         self.inputs, _ = self.source("input", activation_token(net.formats.activation))
         self.targets, _ = self.source("target", target_token(target_format(net), stages[-1].sensitivity))

@@ -16,7 +16,7 @@ from dyadprop_hw.stage import Stage
 from dyadprop_sim import arithmetic
 from dyadprop_sim.benches.control import ControlHost, draw_words, items
 from dyadprop_sim.benches.numbers import make_numbers
-from dyadprop_sim.benches.testbench import Testbench, fill_missing_rows, inside
+from dyadprop_sim.benches.testbench import Testbench, fill_weights, inside
 from dyadprop_sim.benches.variants import Variants, named
 
 DATA_BITS = 40
@@ -120,7 +120,7 @@ class StageBench(Testbench):
         if n.has_sensitivity:
             token = sensitivity_token(n.input_sensitivity, n.input)
             self.sensitivities, self.sensitivity_times = self.checked("sensitivity_out", token)
-        fill_missing_rows(dut, f"{variant}_", self.plan, self.rng)
+        fill_weights(dut, f"{variant}_", self.plan, self.rng)
         self.status = self.port("status", StageStatus)
         self.sent = {"control_out": 0, "activation_out": 0, "sensitivity_out": 0}
 
