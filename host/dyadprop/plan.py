@@ -52,7 +52,7 @@ class StagePlan:
 
     @property
     def tick(self) -> int:
-        """Cycles between samples in steady state: ``R * max(n_in + 1, P, ceil(5 / R))``."""
+        """Cycles between samples in steady state: ``R * max(n_in + 1, P, ceil(GRADIENT / R))``."""
         return self.groups * max(self.forward_pitch, self.backward_pitch)
 
     @property
@@ -264,7 +264,7 @@ class Plan:
             + self.head_latency
             + sum(stage.backward_latency for stage in self.stages[1:])
         )
-        return round_trip + first.load_latency + first.backward_cycles + timing.UPDATE - 1
+        return round_trip + first.load_latency + first.backward_cycles + timing.UPDATE - timing.ADDRESSED - 1
 
 
 def plan_network(net: Network, multipliers: int = DEFAULT_MULTIPLIERS) -> Plan:

@@ -12,8 +12,9 @@ from dyadprop_hw.streams import Relay, connect_stream
 
 DOMAIN = "network"
 """Of the network; it needs no reset. Everything else is in ``sync``."""
-DEPTH = 8
-"""Words of each queue between the two: enough for one in every cycle of the link."""
+DEPTH = 4
+"""Words of each queue between the two: enough for one in nearly every cycle of the link. What the network decides by
+stands behind a comparison of its counters."""
 HOLD = 16
 """Cycles of ``sync`` that a reset is held, and as many again until it has ended on the other side too: right for
 networks whose clock is at least a quarter of the link's."""

@@ -11,7 +11,15 @@ from amaranth.lib.wiring import In, Out
 from dyadprop import timing
 from dyadprop.plan import StagePlan
 from dyadprop_hw.claims import claim
-from dyadprop_hw.layouts import BackwardOperation, backward_wave, delta_wave, forward_wave, register_wave, result_wave
+from dyadprop_hw.layouts import (
+    BackwardOperation,
+    backward_wave,
+    delayed,
+    delta_wave,
+    forward_wave,
+    register_wave,
+    result_wave,
+)
 from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.weight_step import WeightStep, rate_layout
 
@@ -69,6 +77,13 @@ class LaneShape:
     def next_bank(self, base: Any) -> Any:
         """Give the address of the first delta in the bank behind the one that begins at ``base``."""
         return Mux(base == self.deltas - self.groups, 0, base + self.groups)
+
+
+def _write(m: Module, port: Any, address: Any, word: Any, enable: Any) -> None:
+    """Write a cycle later: a block RAM is far from the logic that chooses what is written."""
+    address_q1, word_q1 = (Signal.like(member, reset_less=True) for member in (port.addr, port.data))
+    m.d.sync += [address_q1.eq(address), word_q1.eq(word), port.en.eq(enable)]
+    m.d.comb += [port.addr.eq(address_q1), port.data.eq(word_q1)]
 
 
 def _extend(value: Any, bits: int) -> Any:
@@ -220,30 +235,28 @@ class Lane(wiring.Component):
         numbers = self.shape.numbers
         wave = self.forward_in
         # A step is written while the stage lets no forward pass begin, so one address serves reader and both writers.
-        m.d.comb += [
-            write.addr.eq(Mux(step_stb, step_address, wave.address)),
-            write.data.eq(Mux(step_stb, step.weight_out, wave.operand[: numbers.weight.width])),
-            write.en.eq(step_stb | (wave.valid & wave.write & (wave.lane == self.index))),
-            read.addr.eq(write.addr),
-            read.en.eq(~write.en),
-        ]
+        _write(
+            m,
+            write,
+            Mux(step_stb, step_address, wave.address),
+            Mux(step_stb, step.weight_out, wave.operand[: numbers.weight.width]),
+            step_stb | (wave.valid & wave.write & (wave.lane == self.index)),
+        )
+        m.d.comb += [read.addr.eq(write.addr), read.en.eq(~write.en)]
 
         frame = Cat(wave.valid & wave.last & ~wave.write, wave.first, wave.learn, wave.update)
-        added = 3 + Multiplier.LATENCY  # cycles from the wave to the sum
+        added = timing.ADDRESSED + 3 + Multiplier.LATENCY  # cycles from the wave to the sum
         frames = [frame, *(Signal(4, name=f"forward_frame_q{i}") for i in range(1, added + 1))]
         for earlier, later in itertools.pairwise(frames):
             m.d.sync += later.eq(earlier)
         before, after = frames[added - 1], frames[added]
-        operand_q1 = Signal(signed(numbers.operand_bits), reset_less=True)
-        operand_q2 = Signal.like(operand_q1)
-        weight_q2 = Signal(signed(numbers.weight.width), reset_less=True)
+        operand = delayed(m, wave.operand[: numbers.operand_bits].as_signed(), timing.ADDRESSED + 2, "operand")
+        weight = Signal(signed(numbers.weight.width), reset_less=True)
         total = Signal(signed(numbers.accumulator_bits), reset_less=True)
         m.submodules.forward_product = product = Multiplier(numbers.weight.width, numbers.operand_bits)
-        m.d.comb += [product.a.eq(weight_q2), product.b.eq(operand_q2)]
+        m.d.comb += [product.a.eq(weight), product.b.eq(operand)]
         m.d.sync += [
-            operand_q1.eq(wave.operand[: numbers.operand_bits].as_signed()),
-            operand_q2.eq(operand_q1),
-            weight_q2.eq(read.data),
+            weight.eq(read.data),
             # accumulator_bits hold every sum of the columns' products (widths.sum_bits); padding columns come after
             # the last one.
             total.eq(product.product + Mux(before[1], 0, total)),
@@ -287,9 +300,9 @@ class Lane(wiring.Component):
         frame = data.View(
             _FRAME, Cat(learn, learn & wave.update, selected & ~writes, reads_weight, writes, accumulates)
         )
-        frames = [frame] + [Signal(_FRAME, name=f"backward_frame_q{i}") for i in range(1, timing.UPDATE)]
+        frames = [frame] + [Signal(_FRAME, name=f"backward_frame_q{i}") for i in range(1, timing.SATURATED)]
         addresses = [wave.address] + [
-            Signal.like(wave.address, name=f"address_q{i}", reset_less=True) for i in range(1, timing.UPDATE)
+            Signal.like(wave.address, name=f"address_q{i}", reset_less=True) for i in range(1, timing.SATURATED)
         ]
         for earlier, later in itertools.pairwise(frames):
             m.d.sync += later.eq(earlier)
@@ -297,7 +310,7 @@ class Lane(wiring.Component):
             m.d.sync += later.eq(earlier)
         # Gradients are read so much later that they meet their products.
         product_time = 2 + Multiplier.LATENCY
-        sum_time, step_time, gradient_time = product_time + 1, timing.UPDATE - 1, Multiplier.LATENCY - 1
+        sum_time, step_time, gradient_time = product_time + 1, timing.SATURATED - 1, Multiplier.LATENCY - 1
         m.d.comb += [
             weight_read.addr.eq(wave.address),
             gradient_read.addr.eq(addresses[gradient_time]),
@@ -345,13 +358,14 @@ class Lane(wiring.Component):
         # A wave that steps writes later than one that does not. The two never meet: a step ends its batch, and the next
         # batch's first wave comes a whole round trip behind it.
         learnt = (at_sum.learns & ~at_sum.updates) | at_sum.writes
-        m.d.comb += [
-            step.gradient.eq(new_gradient),
-            step.weight.eq(weights[sum_time]),
-            gradient_write.addr.eq(Mux(at_step.updates, addresses[step_time], addresses[sum_time])),
-            gradient_write.data.eq(Mux(at_step.updates, step.residual, new_gradient)),
-            gradient_write.en.eq(at_step.updates | learnt),
-        ]
+        m.d.comb += [step.gradient.eq(new_gradient), step.weight.eq(weights[sum_time])]
+        _write(
+            m,
+            gradient_write,
+            Mux(at_step.updates, addresses[step_time], addresses[sum_time]),
+            Mux(at_step.updates, step.residual, new_gradient),
+            at_step.updates | learnt,
+        )
         claim(m, ~(at_step.updates & learnt))
         used = frames[gradient_time].learns | frames[gradient_time].reads
         claim(m, ~(gradient_write.en & used & (gradient_write.addr == gradient_read.addr)))

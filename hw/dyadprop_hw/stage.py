@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from dyadprop import timing
 from dyadprop.operations import COUNTER_BITS
 from dyadprop.plan import StagePlan
 from dyadprop_hw.activation import Activation
@@ -221,11 +222,12 @@ class Stage(wiring.Component):
         # Behind the last sample of a batch no forward pass begins before its step is in all lanes: the next one follows
         # the step's wave so closely that each lane reads a new weight just after it was written.
         stepping = Signal()
-        settling = Signal(range(Lane.UPDATE_LATENCY))
+        settled = Lane.UPDATE_LATENCY - timing.ADDRESSED - 1
+        settling = Signal(range(settled))
         with m.If(forward.end & memory.forward_update):
             m.d.sync += stepping.eq(1)
         with m.If(backward.end & memory.backward_update):
-            m.d.sync += settling.eq(Lane.UPDATE_LATENCY - 2)
+            m.d.sync += settling.eq(settled - 1)
         with m.Elif(settling != 0):
             m.d.sync += settling.eq(settling - 1)
             with m.If(settling == 1):

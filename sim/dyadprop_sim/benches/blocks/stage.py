@@ -27,7 +27,7 @@ PLANS = {
     "first": StagePlan(make_numbers("relu", inputs=2, outputs=5, has_sensitivity=False), 3, 2, 1, 1),
     "tiny": StagePlan(make_numbers("identity", inputs=1, outputs=1, index=3), 1, 9, 6, 9),
     "narrow": StagePlan(make_numbers("leaky_relu", inputs=5, outputs=3), 1, 1, 1, 1),
-    "lanes": StagePlan(make_numbers("sigmoid", inputs=1, outputs=5, output=Q(3, 8), sensitivity=Q(0, 9)), 5, 9, 6, 6),
+    "lanes": StagePlan(make_numbers("sigmoid", inputs=1, outputs=6, output=Q(3, 8), sensitivity=Q(0, 9)), 6, 9, 6, 6),
     "last": StagePlan(make_numbers("sigmoid", inputs=4, outputs=3, matched=True, weight=Q(2, 9)), 3, 4, 3, 3),
 }
 DEEP = ("tanh", "tiny", "lanes")  # with room for as many samples as a full pipeline holds
