@@ -16,6 +16,7 @@ from dyadprop_boards.identity import identity
 from dyadprop_boards.table import Board
 from dyadprop_hw.chip import Chip, Core
 from dyadprop_hw.layouts import StageStatus
+from dyadprop_hw.self_test import VERDICT_BITS
 from dyadprop_hw.streams import connect_stream
 from dyadprop_sim.library import BuildOptions, build_library, source_hash
 from dyadprop_sim.wire import PINS, STREAMS, Line, WireSimulation
@@ -68,12 +69,15 @@ class SimulatedChip(wiring.Component):
     rx, tx : pins, or streams of bytes
     period : Out(16)
         Bit period that the UART goes by.
+    verdict : Out
+        A `SelfTest`.
     status : array of Out(StageStatus)
     """
 
     rx: Any
     tx: Any
     period: Any
+    verdict: Any
     status: Any
 
     def __init__(
@@ -87,6 +91,7 @@ class SimulatedChip(wiring.Component):
                 "rx": In(1, init=1) if bits else In(stream.Signature(8)),
                 "tx": Out(1, init=1) if bits else Out(stream.Signature(8)),
                 "period": Out(range(MAX_PERIOD + 1)),
+                "verdict": Out(VERDICT_BITS),
                 "status": Out(StageStatus).array(len(plan.stages)),
             }
         )
@@ -101,7 +106,7 @@ class SimulatedChip(wiring.Component):
         else:
             connect_stream(m, wiring.flipped(self.rx), chip.rx)
             connect_stream(m, chip.tx, wiring.flipped(self.tx))
-        m.d.comb += self.period.eq(core.period)
+        m.d.comb += [self.period.eq(core.period), self.verdict.eq(core.verdict)]
         m.d.comb += [port.eq(status) for port, status in zip(self.status, core.status, strict=True)]
         return m
 
@@ -127,7 +132,7 @@ def simulate_chip(plan: Plan, board: Board, options: ChipOptions | None = None) 
     text = identity(plan, board, source_hash()[:12], baud)
     ports = replace(
         PINS if options.bits else STREAMS,
-        status=("period", *(f"status__{index}" for index in range(len(plan.stages)))),
+        status=("period", "verdict", *(f"status__{index}" for index in range(len(plan.stages)))),
     )
     program = self_test_program(plan.net) if options.self_test else None
     path = build_library(

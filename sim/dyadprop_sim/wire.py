@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dyadprop.baud import BITS_A_BYTE
-from dyadprop.protocol import TRIAL_SECONDS
+from dyadprop.protocol import TRIAL_SECONDS, SelfTest
 from dyadprop_sim.library import Ports
 from dyadprop_sim.simulation import Simulation
 
@@ -102,6 +102,7 @@ class WireSimulation:
         self.line = line
         self._past = 0
         self._timed = bool(line.baud) and "period" in ports.status
+        self._may_test = "verdict" in ports.status
         self._buffer = ctypes.create_string_buffer(ROOM)
         self._taken, self._given = ctypes.c_uint64(), ctypes.c_uint64()
         self._start(seed)
@@ -115,8 +116,11 @@ class WireSimulation:
         self._wire = ctypes.c_void_p(library.dyad_wire(self._simulation.handle))
         self._on = True
         self._set_period()
-        self._chip_period = self._simulation.status()[:1]
+        self._chip_period = self._status("period") if self._timed else 0
         self._trial_end = 0  # cycle
+
+    def _status(self, name: str) -> int:
+        return self._simulation.status()[self._ports.status.index(name)]
 
     def _set_period(self) -> None:
         self._library.dyad_wire_period(self._wire, ctypes.c_uint64(self.line.period))
@@ -159,7 +163,7 @@ class WireSimulation:
         idle : bool
             Whether all went and nothing has moved for so long that nothing more will.
         """
-        on_trial = self._simulation.cycle < self._trial_end
+        busy = self._simulation.cycle < self._trial_end or self._is_testing()
         ended = self._library.dyad_wire_run(
             self._wire,
             bytes(data),
@@ -170,20 +174,24 @@ class WireSimulation:
             ctypes.byref(self._given),
             ctypes.c_uint64(cycles),
             ctypes.c_uint64(PAUSE + (BITS_A_BYTE * self.line.period >> 15)),
-            ctypes.c_uint64(_FOREVER if on_trial else self._patience),
+            ctypes.c_uint64(_FOREVER if busy else self._patience),
         )
-        idle = ended == Pace.IDLE and not self._on_trial()
+        idle = ended == Pace.IDLE and not self._on_trial() and not self._is_testing()
         return self._taken.value, ctypes.string_at(self._buffer, self._given.value), idle
 
     def _on_trial(self) -> bool:
         """Whether the chip may have begun to try another rate, and to wait for what the host says to it."""
         if not self._timed:
             return False
-        period = self._simulation.status()[:1]
+        period = self._status("period")
         if period != self._chip_period:
             self._chip_period = period
             self._trial_end = self._simulation.cycle + round(TRIAL * self.line.clock)
         return self._simulation.cycle < self._trial_end
+
+    def _is_testing(self) -> bool:
+        """Whether the chip still tests itself, which it does without a byte."""
+        return self._may_test and self._status("verdict") == SelfTest.RUNNING
 
     def power_on(self, seed: int) -> None:
         """Begin again, with other random contents; the cycles go on to be counted."""

@@ -21,6 +21,7 @@ from dyadprop.cli import main
 from dyadprop.comparison import compare_checkpoints, compare_results, compare_training
 from dyadprop.identity import read_identity
 from dyadprop.plan import plan_network
+from dyadprop.protocol import Register, SelfTest
 from dyadprop.serial_device import SerialDevice
 from dyadprop_boards.identity import identity
 from dyadprop_boards.table import BOARDS, find_board
@@ -91,6 +92,15 @@ def test_the_device_answers_goldens_bits():
         server = device.server
     assert server.failure is None
     assert not server._thread.is_alive()
+
+
+def test_a_host_waits_for_a_chip_that_tests_itself():
+    with dp.open(f"chip?self_test=1&{QUICK}", NET) as device:
+        assert isinstance(device, ChipDevice)
+        # No byte is answered before; by far most of the time has gone into the test.
+        assert device.server.chip.seconds * device.info.clock > 20_000
+        assert device._registers[Register.SELF_TEST] == SelfTest.PASSED
+        same(device)
 
 
 def test_contents_at_power_on_do_not_matter():
