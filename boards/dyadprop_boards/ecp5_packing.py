@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop_boards.ecp5_adders import absorb_operands
+from dyadprop_boards.ecp5_resets import copy_resets
 from dyadprop_boards.netlist import readers, top_module
 
 _RANKS = ("A", "B")
@@ -25,7 +26,7 @@ class Packed:
     operands, products : int
         Ranks of registers that went into multipliers: in front of them; inside and behind.
     registers : int
-        Flip-flops that the netlist lost.
+        Flip-flops that the netlist lost, those apart that it gained as copies of resets.
     luts : int
         LUTs that the netlist lost: carry cells make what they made.
     """
@@ -105,10 +106,11 @@ def pack_registers(design: dict[str, Any]) -> Packed:
 
 
 def pack_netlist(path: Path) -> Packed:
-    """Pack the registers and the adders' operands of a netlist in a file (`pack_registers`, `absorb_operands`)."""
+    """Pack a netlist in a file: `pack_registers`, then `absorb_operands` and `copy_resets`."""
     design = json.loads(path.read_text())
     packed = pack_registers(design)
     packed.luts = absorb_operands(design)
+    packed.registers -= copy_resets(design)
     path.write_text(json.dumps(design))
     return packed
 

@@ -61,7 +61,8 @@ class ClockedNetwork(wiring.Component):
         left = Signal(range(2 * HOLD), init=2 * HOLD - 1)
         held = Signal(init=1)
         cleared = Signal()
-        m.submodules.clear = FFSynchronizer(held, cleared, o_domain=DOMAIN, init=1)
+        # The third rank may have copies all over the FPGA (`dyadprop_boards.ecp5_resets`).
+        m.submodules.clear = FFSynchronizer(held, cleared, o_domain=DOMAIN, init=1, stages=3)
         m.d.comb += [
             ClockSignal("outside").eq(ClockSignal("sync")),
             ResetSignal("outside").eq(held),
