@@ -140,7 +140,11 @@ class Script:
         """Give one observation after the other."""
         yield self._status("after reset")
         yield from self._read_gradients("before any sample")
+        # In an odd and in an even cycle: what changes in each must be seen.
         yield from self._counters("after reset")
+        yield from self._counters("after reset, again")
+        self.rtl.simulation.wait(1)
+        yield from self._counters("after reset, a cycle later")
         for turn, kind in enumerate(KINDS):
             data = draw_data(self.net, self.seed * len(KINDS) + turn, kind, min(5, self.net.max_batch))
             yield from self._turn(turn, kind, data)
@@ -179,8 +183,11 @@ class Script:
         yield from self._partly(kind)
         yield from self._clear(kind)
         for stage in range(1, self.depth + 1):
-            for operation in HELD if kind in ("uniform", "realistic") else (Operation.WORD,):
-                yield from self._hold(operation, stage, data)
+            if kind in ("uniform", "realistic"):
+                for operation in HELD:
+                    yield from self._hold(operation, stage, data)
+            else:
+                yield from self._hold(Operation.WORD, stage, data, min(2, self.plan.stages[0].samples))
         for stalls, batch_size in STEPS:
             yield from self._train(f"{kind}, steps of {batch_size} under stalls {stalls}", kind, batch_size, stalls)
         yield from self._clear(f"{kind}, learnt")
@@ -346,22 +353,23 @@ class Script:
         got = yield from self._run(what, {"input": inputs, "target": targets}, outputs)
         yield from self._compare(what, got, data, learns, traces)
 
-    def _hold(self, operation: Operation, stage: int, data: Data) -> Iterator[Entry]:
-        """Let a sample wait for its targets; a command that touches what it needs must wait with it."""
-        what = f"{operation.name} for stage {stage} behind a held sample"
+    def _hold(self, operation: Operation, stage: int, data: Data, count: int = 1) -> Iterator[Entry]:
+        """Let samples wait for their targets; a command that touches what they need must wait with them."""
+        what = f"{operation.name} for stage {stage} behind held samples, {count}"
         shifts = [int(self.rng.integers(0, s.numbers.largest_step_shift(1) + 1)) for s in self.plan.stages]
-        part = Data(data.params, data.x[:1], data.targets[:1], data.seeds[:1])
-        one, zero = np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        part = Data(data.params, *(array[:count] for array in data[1:]))
+        ones = np.ones(count, dtype=np.int64)
         before = self._counts.copy()
         update = operation is Operation.RATE
         if update:
             self.rtl.counters(self._rates(shifts))
-        traces = self._expect(part, one, zero)
+        traces = self._expect(part, ones, 0 * ones)
         if update:
             self._step(shifts)
         inputs = pack(self.rtl.input_token, value=part.x.ravel(), learn=1, update=int(update))
         targets = pack(self.rtl.target_token, value=part.targets.ravel(), seed=0)
-        got = yield from self._run(what, {"input": inputs}, {"output": self.net.outputs})
+        # The head gives no output of the next sample before it has the first one's targets.
+        first = yield from self._run(what, {"input": inputs}, {"output": self.net.outputs})
         self.rtl.simulation.wait(40)
         yield self._status(what)
         after, self._counts = self._counts, before
@@ -382,13 +390,14 @@ class Script:
         elif operation is Operation.READ_GRADIENT:
             answer.append(self._reply(stage, operation, self._words(self._sums[stage - 1])))
         answer.append(self._reply(self.depth + 1, Operation.COUNTERS, self._modulo(self._counts[-1:])))
-        outputs = {"control_out": sum(words.size for words in answer)}
+        outputs = {"control_out": sum(words.size for words in answer), "output": (count - 1) * self.net.outputs}
         if self.net.input_gradient:
-            outputs["input_sensitivity"] = self.net.inputs
+            outputs["input_sensitivity"] = count * self.net.inputs
         more = yield from self._run(
             what, {"control_in": np.concatenate(words), "target": targets}, outputs, {"target": 0.97}
         )
-        yield from self._compare(what, {**more, "output": got["output"]}, part, one, traces, int(update))
+        more["output"] = np.concatenate([first["output"], more["output"]])
+        yield from self._compare(what, more, part, ones, traces, int(update))
         yield Entry(f"answers, {what}", more["control_out"], np.concatenate(answer))
         if operation is Operation.WORD:
             self._params[stage - 1] = _with_first(self._params[stage - 1], 1)
