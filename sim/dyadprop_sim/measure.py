@@ -114,6 +114,23 @@ def shares_of_multipliers(plan: Plan, interval: float) -> dict[str, float]:
     return {name: cycles / (plan.multipliers * interval) for name, cycles in spent.items()}
 
 
+def last_wave(rtl: NetworkSimulation) -> int:
+    """Wait until stage 1 is idle; give the cycle in which its last lane has met the last wave of a backward pass.
+
+    What follows is a lane's own, ``timing.WRITTEN`` cycles to the last gradient and ``timing.UPDATE`` to the last new
+    weight; the benches of lane, stage and network look at the memories themselves.
+    """
+    simulation = rtl.simulation
+    stage = rtl.plan.stages[0]
+    limit = simulation.cycle + DEFAULT_PATIENCE
+    while (status := StageStatus.from_bits(simulation.status()[0])).stored or status.backward:
+        assert simulation.cycle < limit, rtl.describe()
+        simulation.wait(1)
+    # The pass has shown its last column in the cycle before, in tiny layers one that does not exist.
+    shown = simulation.cycle - 1 - (stage.backward_cycles - stage.groups * stage.numbers.columns)
+    return shown + timing.ISSUE + stage.lanes - 1
+
+
 class _Streams:
     """Runs streams of the first samples of a set, and compares all that comes back."""
 
@@ -139,7 +156,7 @@ class _Streams:
             cycles=times,
         )
         last_output = int(times["output"][-1]) - start
-        last_gradient = self._last_gradient() - start
+        last_gradient = last_wave(rtl) + timing.WRITTEN - start
         gradients = self._read()
 
         last = len(rtl.plan.stages)
@@ -150,18 +167,6 @@ class _Streams:
             self.compared += compare_words(stage, "weight gradient", got.weight, right.weight)
             self.compared += compare_words(stage, "bias gradient", got.bias, right.bias)
         return last_output, last_gradient
-
-    def _last_gradient(self) -> int:
-        """Wait until stage 1 is idle; give the cycle in which its last lane has written its last gradient."""
-        simulation = self._rtl.simulation
-        stage = self._rtl.plan.stages[0]
-        limit = simulation.cycle + DEFAULT_PATIENCE
-        while (status := StageStatus.from_bits(simulation.status()[0])).stored or status.backward:
-            assert simulation.cycle < limit, self._rtl.describe()
-            simulation.wait(1)
-        # The pass has shown its last column in the cycle before, in tiny layers one that does not exist.
-        shown = simulation.cycle - 1 - (stage.backward_cycles - stage.groups * stage.numbers.columns)
-        return shown + timing.ISSUE + stage.lanes - 1 + timing.WRITTEN
 
     def _read(self) -> list[RawParameters]:
         """Read all gradients out, and clear them."""

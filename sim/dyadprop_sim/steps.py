@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from dyadprop import timing
 from dyadprop.network import Network, Parameters
 from dyadprop.operations import Operation
 from dyadprop.plan import Plan
 from dyadprop.widths import target_format
 from dyadprop_sim.builds import run_tool
 from dyadprop_sim.library import find_compiler
+from dyadprop_sim.measure import last_wave
 from dyadprop_sim.rtl_network import pack
 from dyadprop_sim.transactions import Words
 from dyadprop_sim.verilator import NetworkSimulation
@@ -80,25 +82,12 @@ def measure_steps(plan: Plan, samples: int = 20, seed: int = 0) -> StepCycles:
             )
             return times["output"][net.outputs - 1 :: net.outputs]
 
-        def first_weight() -> int:
-            first = plan.stages[0]
-            times: dict[str, Words] = {}
-            words = first.numbers.outputs * first.numbers.columns
-            rtl.control([(1, Operation.READ_WEIGHT, words)], [], cycles=times)
-            return int(times["control_out"][0])
-
         start = rtl.simulation.cycle
         stream(1)
-        first = first_weight()
-        # The read-out waits until the last lane has stepped; what it takes from there on is the same in an idle
-        # network, where it does not wait.
-        asked = rtl.simulation.cycle
-        began = first - (first_weight() - asked)
-        stage = plan.stages[0]
-        spare = stage.backward_cycles - stage.groups * stage.numbers.columns
+        stepped = last_wave(rtl) + timing.UPDATE
         ends = stream(samples)
         interval = float(ends[-1] - ends[0]) / (samples - 1)
-        return StepCycles(began - start - spare, interval)
+        return StepCycles(stepped - start, interval)
     finally:
         rtl.close()
 

@@ -11,6 +11,7 @@ import dyadprop as dp
 from dyadprop.plan import Plan, plan_network
 from dyadprop_sim.library import BuildOptions
 from dyadprop_sim.measure import measure_streaming, shares_of_multipliers
+from dyadprop_sim.steps import measure_steps
 
 QUICK = BuildOptions(optimize="-O0")
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], str, dict[str, Any]]] = {
@@ -71,3 +72,10 @@ def test_shares_counted_by_hand() -> None:
             "slopes": 0,
         }
     )
+
+
+@pytest.mark.parametrize("name", ["one tiny layer", "lanes that do not divide"])
+def test_steps_take_the_predicted_cycles(name: str) -> None:
+    plan = plan_of(name)
+    measured = measure_steps(plan, samples=5)
+    assert (measured.update_latency, measured.interval) == (plan.update_latency, plan.step_interval)
