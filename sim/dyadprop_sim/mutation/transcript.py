@@ -370,7 +370,7 @@ class Script:
         targets = pack(self.rtl.target_token, value=part.targets.ravel(), seed=0)
         # The head gives no output of the next sample before it has the first one's targets.
         first = yield from self._run(what, {"input": inputs}, {"output": self.net.outputs})
-        self.rtl.simulation.wait(40)
+        self.rtl.simulation.wait(40 + (count - 1) * self.plan.output_latency)
         yield self._status(what)
         after, self._counts = self._counts, before
         activations = slice(0, STAGE_COUNTERS * self.depth, STAGE_COUNTERS)
