@@ -34,6 +34,17 @@ PROVED_MEMORIES = (
 # and make the last bit of a 33-bit sum a copy of the one below: wrong as soon as a sum needs it. Behind a wire that is
 # to be kept it packs nothing.
 MULTIPLIED = "t:$mul %co1:+[Y] w:* %i"
+FEWEST_REGISTERS = 8
+"""ECP5: registers that share an enable or a reset, or do it in logic. The eight registers of a tile have two resets and
+few enables between them, so a register with its own is placed where there is one left, far from what it works with."""
+_ECP5_REGISTERS = " ".join(
+    f"-cell {cell}"
+    for cell in (
+        *("$_DFF_?_ 01", "$_DFF_?P?_ r", "$_SDFF_?P?_ r"),
+        *("$_DFFE_??_ 01", "$_DFFE_?P??_ r", "$_SDFFE_?P??_ r"),
+    )
+)
+"""What yosys' own script for ECP5 takes."""
 
 
 def write_project(design: Design, chip: Any, work: Path) -> dict[str, list[str]]:
@@ -94,6 +105,12 @@ def commands_after_read(board: Board) -> list[str]:
     commands += [f"setparam -set COLLISION_X_MASK 1'1 {module}/t:$memrd_v2" for module in PROVED_MEMORIES]
     if board.fpga.family == "ice40" and board.fpga.multipliers:
         commands.append(f"setattr -set keep 1 {MULTIPLIED}")
+    if board.fpga.family == "ecp5":
+        commands += [
+            f"synth_ecp5 -run begin:map_ffs -top {TOP}",
+            "opt_clean",
+            f"dfflegalize {_ECP5_REGISTERS} -mince {FEWEST_REGISTERS} -minsrst {FEWEST_REGISTERS}",
+        ]
     return commands
 
 
@@ -101,7 +118,7 @@ def synthesis_options(board: Board) -> list[str]:
     """Give what yosys is told of a board's FPGA beyond its family."""
     match board.fpga.family:
         case "ecp5":
-            return []
+            return ["-run", "map_ffs:"]  # from there on: see `commands_after_read`
         case "ice40":
             device = "u" if "UP" in board.device else "hx"
             return ["-device", device, *(["-dsp"] if board.fpga.multipliers else [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from dyadprop.plan import plan_network
 from dyadprop_boards.ecp5_adders import absorb_operands
 from dyadprop_boards.ecp5_packing import pack_registers
 from dyadprop_boards.netlist import top_module
+from dyadprop_boards.project import FEWEST_REGISTERS, commands_after_read, synthesis_options
+from dyadprop_boards.table import find_board
 from dyadprop_hw.network import DyadNetwork
 from dyadprop_sim.gates import PACKAGE, run_yosys
 from dyadprop_sim.library import BuildOptions
@@ -34,6 +37,8 @@ NET = Network(
     max_batch=4,
 )
 
+BOARD = find_board("ulx3s-12f")
+
 
 @pytest.fixture(scope="module")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -41,8 +46,10 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("ecp5")
     (folder / "top.il").write_text(rtlil.convert(DyadNetwork(plan_network(NET)), name="top", emit_src=False))
     # No memory is read where it is written in the same cycle (claims of the gateware): no logic for that.
-    prepare = "delete t:$check\nsetparam -set COLLISION_X_MASK 1'1 t:$memrd_v2\n"
-    run_yosys(f"read_rtlil top.il\n{prepare}synth_ecp5 -top top -json top.json\n", folder)
+    prepare = ["delete t:$check", "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"]
+    prepare += [command for command in commands_after_read(BOARD) if "COLLISION" not in command]
+    synthesis = f"synth_ecp5 {' '.join(synthesis_options(BOARD))} -top top -json top.json"
+    run_yosys("\n".join(["read_rtlil top.il", *prepare, synthesis, ""]), folder)
     return (folder / "top.json").read_text()
 
 
@@ -65,6 +72,19 @@ def compare(text: str) -> int:
             words += entry.got.size
     rtl.close()
     return words
+
+
+def test_no_few_registers_share_an_enable_or_a_reset(synthesized: str) -> None:
+    top = top_module(json.loads(synthesized))
+    assert top is not None
+    registers = [cell["connections"] for cell in top["cells"].values() if cell["type"] == "TRELLIS_FF"]
+    for pin, none in (("CE", "1"), ("LSR", "0")):
+        shared = Counter(register.get(pin, [none])[0] for register in registers)
+        assert len(shared) > 5
+        # Some of those that shared one are found to be needless behind that.
+        few = sum(count for count in shared.values() if count < FEWEST_REGISTERS)
+        print(pin, few)
+        assert few < 30
 
 
 def test_a_packed_network_is_bit_equal(tmp_path: Path, synthesized: str) -> None:
