@@ -2,8 +2,8 @@
 
 Builds each design of clock_cases.py with five placements. That takes hours, one of a large design half an hour. It can
 be stopped and started again: each placement is kept beside the page, and the page is written behind it, so that several
-days or machines can add to them; those of other gateware than the present one are left out. --only takes a part of a
-design's name, such as ulx3s-85f or 4-8-3@.
+days or machines can add to them; those of other gateware than the present one, or built in another way, are left out.
+--only takes a part of a design's name, such as ulx3s-85f or 4-8-3@.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from dyadprop_boards.build import BuildOptions, TimingMissed, build
 from dyadprop_boards.clock_cases import Case, cases
 from dyadprop_boards.fpgas import RESOURCES
 from dyadprop_boards.result import BuildResult
-from dyadprop_boards.revision import gateware_revision
+from dyadprop_boards.revision import flow_revision, gateware_revision
 
 COMMAND = "python -m dyadprop_boards.clock_table"
 BEGIN = f"<!-- clocks, written by {COMMAND} -->\n"
@@ -183,11 +183,11 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
     rewritten(text, "")  # a page without a place for the table is told now, not after hours
     out.mkdir(parents=True, exist_ok=True)
     kept = page.with_suffix(ROWS)
-    gateware = gateware_revision()
+    made_of = {"gateware": gateware_revision(), "flow": flow_revision()}
     failed = 0
     for number, case in enumerate(chosen, start=1):
         for seed in range(1, seeds + 1):
-            rows = _rows(kept, gateware)
+            rows = _rows(kept, made_of)
             row = rows.get(case.name, {})
             if "failure" in row or str(seed) in row.get("placements", ()):
                 continue
@@ -198,21 +198,21 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
                 print(f"  {error}", flush=True)
                 failed += 1
                 break
-            rows = _rows(kept, gateware)  # another process may have written in between
+            rows = _rows(kept, made_of)  # another process may have written in between
             if "placements" in row:
                 row["placements"] = rows.get(case.name, {}).get("placements", {}) | row["placements"]
             rows[case.name] = row
-            write_json(kept, {"gateware": gateware, "rows": rows})
-            write_atomically("page", page, rewritten(_read(page), markdown(gateware, rows, every)))
+            write_json(kept, {**made_of, "rows": rows})
+            write_atomically("page", page, rewritten(_read(page), markdown(made_of["gateware"], rows, every)))
             print(f"  {_told(row, seed)}", flush=True)
-    rows = _rows(kept, gateware)
+    rows = _rows(kept, made_of)
     print(f"written to {page}: {len(rows)} of {len(every)} designs")
     return 1 if failed else 0
 
 
-def _rows(kept: Path, gateware: str) -> dict[str, dict[str, Any]]:
+def _rows(kept: Path, made_of: dict[str, str]) -> dict[str, dict[str, Any]]:
     document: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    return dict(document["rows"]) if document.get("gateware") == gateware else {}
+    return dict(document["rows"]) if made_of.items() <= document.items() else {}
 
 
 def _told(row: dict[str, Any], seed: int) -> str:

@@ -1,4 +1,4 @@
-"""Which gateware a bitstream was made of."""
+"""Which gateware a bitstream was made of, and what made it."""
 
 import hashlib
 from importlib.resources import files
@@ -10,13 +10,28 @@ DIGITS = 12
 HOST_SOURCES = ("baud", "formats", "network", "operations", "plan", "protocol", "tables", "timing", "widths")
 
 
+# Those of the boards that decide what becomes of it: what tools are told, and what is done to a netlist between them.
+FLOW_SOURCES = (
+    *("capacity", "ecp5_adders", "ecp5_packing", "ecp5_resets", "gowin_packing"),
+    *("netlist", "passes", "pll", "platforms", "project"),
+)
+
+
 def gateware_revision() -> str:
     """Give `DIGITS` hexadecimal digits that change with the gateware's source."""
-    digest = hashlib.sha256()
     host, gateware, boards = (Path(str(files(name))) for name in ("dyadprop", "dyadprop_hw", "dyadprop_boards"))
     paths = [host / f"{name}.py" for name in HOST_SOURCES]
     paths += sorted(gateware.glob("*.py"))
-    paths += [boards / name for name in ("clocks.py", "link_clock.py", "top.py")]
+    return _digest([*paths, *(boards / name for name in ("clocks.py", "link_clock.py", "top.py"))])
+
+
+def flow_revision() -> str:
+    """Give as many that change with the way from the gateware to a bitstream."""
+    return _digest([Path(str(files("dyadprop_boards"))) / f"{name}.py" for name in FLOW_SOURCES])
+
+
+def _digest(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:DIGITS]
