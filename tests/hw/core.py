@@ -6,7 +6,7 @@ import ctypes
 import struct
 
 import numpy as np
-from amaranth.hdl import Module
+from amaranth.hdl import ClockDomain, ClockSignal, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -16,6 +16,7 @@ from dyadprop.plan import plan_network
 from dyadprop.protocol import RECEIVE_SLOTS, Answer, Command, SelfTest, WireSizes
 from dyadprop.self_test_program import Program
 from dyadprop_hw.chip import Core
+from dyadprop_hw.clocked_network import DOMAIN
 from dyadprop_hw.streams import connect_stream
 from dyadprop_sim.benches.packets import message
 from dyadprop_sim.library import BuildOptions, Ports, build_library
@@ -37,6 +38,9 @@ class Lonely(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
+        if core.split:  # the same clock; benches give it others
+            m.domains += ClockDomain(DOMAIN, reset_less=True)
+            m.d.comb += ClockSignal(DOMAIN).eq(ClockSignal())
         connect_stream(m, wiring.flipped(self.rx), core.rx)
         connect_stream(m, core.tx, wiring.flipped(self.tx))
         m.d.comb += [outer.eq(inner) for outer, inner in zip(self.status, core.status, strict=True)]
@@ -54,6 +58,8 @@ class CoreSimulation:
         stalls: float = 0.0,
         program: Program | None = None,
         slots: int = RECEIVE_SLOTS,
+        *,
+        split: bool = False,
     ) -> None:
         self.net = net
         self.plan = plan_network(net)
@@ -61,8 +67,8 @@ class CoreSimulation:
         self.ports = Ports(inputs=("rx",), outputs=("tx",), status=(*stages, "verdict", "test_cycles"))
         path = build_library(
             "a core",
-            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r} {program!r} {slots}",
-            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000, program, slots)),
+            f"core {net.hash} {self.plan.stages!r} {IDENTITY!r} {program!r} {slots} {split}",
+            lambda: Lonely(Core(self.plan, IDENTITY, 1e6, 100_000, program, slots, split=split)),
             self.ports,
             OPTIONS,
         )

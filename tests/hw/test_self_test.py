@@ -94,6 +94,18 @@ def test_a_healthy_core_passes_and_is_as_after_reset(name: str) -> None:
     assert spent[0] == spent[1]
 
 
+def test_a_core_passes_whose_network_has_a_clock_of_its_own() -> None:
+    # The test begins at once, while the network is still held in reset.
+    net = NETWORKS["single"]
+    program = self_test_program(net)
+    for seed in (1, 2):
+        core = CoreSimulation(net, seed, program=program, split=True)
+        verdict, cycles = core.wait_for_verdict(WAIT)
+        assert verdict == SelfTest.PASSED
+        assert cycles > 1000
+        core.close()
+
+
 class _Asking:
     """A host that asks a core."""
 

@@ -27,7 +27,7 @@ def test_every_block_has_a_bench():
     elsewhere = {"streams": "queue", "control_port": "stage_control"}
     elsewhere |= dict.fromkeys(("receive_window", "send_window"), "session")
     elsewhere |= dict.fromkeys(("command_side", "answer_side", "stage_sizes", "vector_queue"), "bridge")
-    elsewhere |= dict.fromkeys(("line_rate", "link_registers", "clocked_network"), "chip")
+    elsewhere |= dict.fromkeys(("line_rate", "link_registers"), "chip")
     components = {path.stem for path in folder.glob("*.py") if "wiring.Component" in path.read_text()}
     components.remove("self_test")  # in a whole core: tests/hw/test_self_test.py
     assert {elsewhere.get(name, name) for name in components} <= set(BLOCKS)
