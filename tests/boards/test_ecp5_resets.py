@@ -43,7 +43,7 @@ def test_each_part_has_a_reset_of_its_own() -> None:
     resets: dict[str, str] = {}
     for name in before:
         driver = drivers[cells[name]["connections"]["LSR"][0]]
-        part = name.removesuffix(name.rpartition("x.y_")[1] + name.rpartition("x.y_")[2])
+        part, _, _ = name.rpartition("x.y_")
         assert resets.setdefault(part, driver) == driver
         assert cells[driver]["connections"]["DI"] == [SETTLED]
         assert cells[driver]["parameters"] == register(SETTLED, RESET)["parameters"]

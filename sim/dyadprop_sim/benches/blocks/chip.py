@@ -138,8 +138,7 @@ async def two_clocks(dut: Any, period: int) -> None:
     assert await learn(bench, Host(7, 65534, 65535), period, undamaged) == 9
     for session in (8, 9):
         left = Host(session, 1, 2)
-        # Counts of words that leave no queue's counter where it began.
-        samples = bench.rng.randbytes(7 * 4), bench.rng.randbytes(3 * 6)
+        samples = bench.rng.randbytes(8 * 4), bench.rng.randbytes(4 * 6)
         commands = message(Command.FORWARD, samples[0]) + message(Command.LEARN, samples[1])
         bench.to_device.send(left.open().wire + left.packet(Packet.DATA, commands).wire)
         await bench.cycles(bench.rng.randrange(300, 1200))
