@@ -10,10 +10,12 @@ DIGITS = 12
 HOST_SOURCES = ("baud", "formats", "network", "operations", "plan", "protocol", "tables", "timing", "widths")
 
 
-# Those of the boards that decide what becomes of it: what tools are told, and what is done to a netlist between them.
+# Those of the boards that decide what becomes of it: how lanes are shared out, what tools are told, and what is done to a
+# netlist between them.
 FLOW_SOURCES = (
-    *("capacity", "ecp5_adders", "ecp5_packing", "ecp5_resets", "gowin_packing"),
-    *("netlist", "passes", "pll", "platforms", "project"),
+    *("capacity.py", "resources.py", "resource_coefficients.json"),
+    *("ecp5_adders.py", "ecp5_packing.py", "ecp5_resets.py", "gowin_packing.py", "netlist.py"),
+    *("passes.py", "pll.py", "platforms.py", "project.py"),
 )
 
 
@@ -27,7 +29,7 @@ def gateware_revision() -> str:
 
 def flow_revision() -> str:
     """Give as many that change with the way from the gateware to a bitstream."""
-    return _digest([Path(str(files("dyadprop_boards"))) / f"{name}.py" for name in FLOW_SOURCES])
+    return _digest([Path(str(files("dyadprop_boards"))) / name for name in FLOW_SOURCES])
 
 
 def _digest(paths: list[Path]) -> str:
