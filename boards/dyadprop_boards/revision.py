@@ -10,8 +10,8 @@ DIGITS = 12
 HOST_SOURCES = ("baud", "formats", "network", "operations", "plan", "protocol", "tables", "timing", "widths")
 
 
-# Those of the boards that decide what becomes of it: how lanes are shared out, what tools are told, and what is done to a
-# netlist between them.
+# Those of the boards that decide what becomes of it: how lanes are shared out, what tools are told, and what is done to
+# a netlist between them.
 FLOW_SOURCES = (
     *("capacity.py", "resources.py", "resource_coefficients.json"),
     *("ecp5_adders.py", "ecp5_packing.py", "ecp5_resets.py", "gowin_packing.py", "netlist.py"),
