@@ -130,8 +130,8 @@ class StagePlan:
 
     @property
     def read_latency(self) -> int:
-        """Cycles from a read-out's start to its answer."""
-        return 1 + self.lanes - 1 + timing.PARTIAL
+        """Cycles from the decision to read a word to its answer."""
+        return timing.DECISION + 1 + self.lanes - 1 + timing.PARTIAL
 
     @property
     def answer_words(self) -> int:

@@ -197,7 +197,8 @@ class StageControl(wiring.Component):
     Notes
     -----
     WORD takes one cycle; a read-out ``words + latency`` cycles, one word a cycle unless the chain makes it wait: as
-    many read-outs as the answer queue holds are under way at once.
+    many read-outs as the answer queue holds are under way at once. What is decided moves the count of words, and leaves
+    as a wave, ``timing.DECISION`` cycles later.
     """
 
     command: Any
@@ -249,7 +250,8 @@ class StageControl(wiring.Component):
         under_way = Count(credits, "under_way")
         issued, final = Signal(), Signal()  # all read-outs of this command are on their way; one is left
         storing = Signal(range(timing.GRADIENT))  # until reads see what WRITE_GRADIENT has sent last
-        # Reads see it, there is room for the read-out of this cycle and that of the next, and a word to be read.
+        # Reads see it, and there is room for the read-out of this cycle, those of its two neighbours, which are not
+        # counted yet either, and a word to be read.
         may_read = Signal()
         m.d.comb += [
             answers.i.valid.eq(self.word_valid),
@@ -267,11 +269,20 @@ class StageControl(wiring.Component):
             for which in (Operation.WORD, Operation.CLEAR, Operation.WRITE_GRADIENT, Operation.RATE)
         )
         reads = self.operations[Operation.READ_WEIGHT] | self.operations[Operation.READ_GRADIENT]
+        writes_q1, stores_q1, issue_q1 = Signal(), Signal(), Signal()  # weight, gradient, read-out: decided
+        word_q1 = Signal.like(offered.data, reset_less=True)
         issue, taken, answered = Signal(), Signal(), Signal()
         ended = Signal()  # the last answer was taken in the cycle before
-        m.d.sync += ended.eq(answered | counts.done)
+        m.d.sync += [
+            ended.eq(answered | counts.done),
+            writes_q1.eq(stores),
+            stores_q1.eq(stores_gradient),
+            issue_q1.eq(reads & self.quiet & may_read),
+            word_q1.eq(offered.data),
+        ]
         m.d.comb += [
-            issue.eq(reads & self.quiet & may_read),
+            # One more than there are words has been decided when the last one is seen.
+            issue.eq(issue_q1 & ~issued),
             taken.eq(answers.o.valid & self.reply.ready),
             answered.eq(final & taken),
             counts.start.eq(counts_asked & ~ended),
@@ -282,15 +293,15 @@ class StageControl(wiring.Component):
             # One that answers is done behind its last answer, BEGIN at once, any other when the stage is quiet.
             self.command.ready.eq(ended | (~(reads | counts_asked) & (begins | self.quiet))),
             counter.restart.eq(begins),
-            counter.step.eq(stores | stores_gradient | issue),
-            self.write.valid.eq(stores),
-            self.read.valid.eq(stores_gradient | issue),
+            counter.step.eq(writes_q1 | stores_q1 | issue),
+            self.write.valid.eq(writes_q1),
+            self.read.valid.eq(stores_q1 | issue),
         ]
         # Both give nothing unless they are asked.
         claim(m, ~answers.o.valid | reads)
         claim(m, ~counts.reply.valid | counts_asked)
         under_way.drive(m, issue, taken)
-        m.d.sync += may_read.eq((under_way.value < credits - 1) & (storing <= 1) & ~issued)
+        m.d.sync += may_read.eq((under_way.value < credits - 2) & (storing <= 1) & ~issued)
         with m.If(issue & counter.last):
             m.d.sync += [issued.eq(1), may_read.eq(0)]
         with m.If(answered):
@@ -315,7 +326,7 @@ class StageControl(wiring.Component):
             self.write.write.eq(1),
             self.write.lane.eq(counter.lane),
             self.write.address.eq(counter.address),
-            self.write.operand.eq(offered.data),
+            self.write.operand.eq(word_q1),
             self.read.operation.eq(BackwardOperation.READ_GRADIENT),
             self.read.fresh.eq(self.fresh),
             self.read.lane.eq(counter.lane),
@@ -323,11 +334,11 @@ class StageControl(wiring.Component):
         ]
         with m.If(self.operations[Operation.READ_WEIGHT]):
             m.d.comb += self.read.operation.eq(BackwardOperation.READ_WEIGHT)
-        with m.If(self.operations[Operation.WRITE_GRADIENT]):
+        with m.If(stores_q1):
             m.d.comb += self.read.operation.eq(BackwardOperation.WRITE_GRADIENT)
 
         # The stored gradient meets its wave where a lane adds to the partial sum.
-        partial: Any = Mux(stores_gradient, offered.data, 0)
+        partial: Any = Mux(stores_q1, word_q1, 0)
         for cycle in range(timing.PARTIAL):
             partial_next = Signal.like(self.partial, name=f"partial_q{cycle + 1}", reset_less=True)
             m.d.sync += partial_next.eq(partial)

@@ -152,6 +152,7 @@ class ControlBench(Testbench):
         answers: dict[int, int] = {}
         stored: dict[int, bool] = {}
         fresh, quiet, learnt = 1, True, False
+        decided_quiet = True  # in the cycle in which this one's wave was decided
         while True:
             await edge
             now = self.now()
@@ -159,14 +160,14 @@ class ControlBench(Testbench):
             taken = self.command_times.stream.payload.get() if moved else None
             assert self.fresh.get() == fresh
             if self.write.text()[-1] == "1":
-                assert quiet
+                assert decided_quiet
                 wave = self.write.get()
                 assert isinstance(wave, dict)
                 self.writes.check({name: wave[name] for name in ("lane", "address", "operand", "write")})
             text = self.read.text()
             assert text[-1] in "01"
             if text[-1] == "1":
-                assert quiet
+                assert decided_quiet
                 wave = self.read.get()
                 assert isinstance(wave, dict)
                 place = {"lane": wave["lane"], "address": wave["address"]}
@@ -176,7 +177,7 @@ class ControlBench(Testbench):
                     stored[now + timing.PARTIAL] = True
                 else:
                     assert wave["fresh"] == fresh or wave["operation"] != BackwardOperation.READ_GRADIENT.value
-                    answers[now + self.plan.read_latency] = answer(place, wave["operation"])
+                    answers[now - timing.DECISION + self.plan.read_latency] = answer(place, wave["operation"])
             if stored.pop(now, False):
                 self.partials.check(self.partial.get())
             elif now > 10 and self.read_times and now > self.read_times[0] + timing.PARTIAL:
@@ -188,6 +189,7 @@ class ControlBench(Testbench):
                 fresh = 1
             elif learnt or operation == Operation.WRITE_GRADIENT:
                 fresh = 0
+            decided_quiet = quiet
             learnt = not quiet and self.rng.random() < 0.1
             self.learnt.set(int(learnt))
             value = answers.pop(now + 1, None)
@@ -251,9 +253,9 @@ async def cycles(dut: Any, variant: str, seed: int) -> None:
     await bench.cycles(10)
     bench.read_out(Operation.READ_WEIGHT)
     await bench.drain()
-    assert bench.read_times[0] == bench.command_times.offered[-1]
+    assert bench.read_times[0] == bench.command_times.offered[-1] + timing.DECISION
     offered = bench.reply_times.offered
-    latency = offered[0] - bench.read_times[0]
+    latency = offered[0] - bench.command_times.offered[-1]
     assert latency == bench.plan.read_latency + timing.queue(bench.plan.answer_words), latency
     assert offered[-1] - offered[0] == len(bench.places) - 1
     await bench.finish(**bench.counts)
