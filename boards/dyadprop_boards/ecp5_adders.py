@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dyadprop_boards.netlist import OUTSIDE, readers, top_module
+from dyadprop_boards.netlist import OUTSIDE, readers
 
 _PINS = "ABCD"  # of a LUT, and of each half of a carry cell; lowest bit of the address of INIT first
 
@@ -12,13 +12,13 @@ Half = tuple[int, tuple[Any, ...]]
 """INIT of a half of a carry cell, and what is at its inputs."""
 
 
-def absorb_operands(design: dict[str, Any]) -> int:
-    """Let the carry cells of a flat netlist make their operands themselves, in place.
+def absorb_operands(module: dict[str, Any]) -> int:
+    """Let carry cells make their operands themselves, in place.
 
     Parameters
     ----------
-    design : dict
-        What yosys writes as JSON after ``synth_ecp5``.
+    module : dict
+        The flat top module of what yosys writes as JSON after ``synth_ecp5``.
 
     Returns
     -------
@@ -30,11 +30,8 @@ def absorb_operands(design: dict[str, Any]) -> int:
     An adder of yosys' has two operands in a function of four inputs, and two inputs lie idle. A LUT goes if carry cells
     alone take it and each of them can do its work: every sum and carry is the same as before.
     """
-    top = top_module(design)
-    if top is None:
-        return 0
-    cells: dict[str, Any] = top["cells"]
-    sinks = readers(top)
+    cells: dict[str, Any] = module["cells"]
+    sinks = readers(module)
     lost = 0
     for name, lut in list(cells.items()):
         if lut["type"] != "LUT4":

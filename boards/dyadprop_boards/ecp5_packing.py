@@ -71,13 +71,13 @@ class _Netlist:
         self.register_of.pop(cell["connections"]["Q"][0], None)
 
 
-def pack_registers(design: dict[str, Any]) -> Packed:
-    """Pack the registers of a flat netlist in place.
+def pack_registers(module: dict[str, Any]) -> Packed:
+    """Pack registers in place.
 
     Parameters
     ----------
-    design : dict
-        What yosys writes as JSON after ``synth_ecp5``.
+    module : dict
+        The flat top module of what yosys writes as JSON after ``synth_ecp5``.
 
     Returns
     -------
@@ -90,10 +90,7 @@ def pack_registers(design: dict[str, Any]) -> Packed:
     after power-on of a register that moves is not defined, which the gateware's data registers are anyway.
     """
     packed = Packed()
-    top = top_module(design)
-    if top is None:
-        return packed
-    netlist = _Netlist(top)
+    netlist = _Netlist(module)
     before = len(netlist.cells)
     for name, cell in list(netlist.cells.items()):
         if cell["type"] == "DP16KD":
@@ -106,11 +103,14 @@ def pack_registers(design: dict[str, Any]) -> Packed:
 
 
 def pack_netlist(path: Path) -> Packed:
-    """Pack a netlist in a file: `pack_registers`, then `absorb_operands` and `copy_resets`."""
+    """Pack the top module of a netlist in a file: `pack_registers`, then `absorb_operands` and `copy_resets`."""
     design = json.loads(path.read_text())
-    packed = pack_registers(design)
-    packed.luts = absorb_operands(design)
-    packed.registers -= copy_resets(design)
+    top = top_module(design)
+    if top is None:
+        return Packed()
+    packed = pack_registers(top)
+    packed.luts = absorb_operands(top)
+    packed.registers -= copy_resets(top)
     path.write_text(json.dumps(design))
     return packed
 

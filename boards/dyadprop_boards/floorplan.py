@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dyadprop.errors import BuildError
-from dyadprop_boards.logs import part_of
+from dyadprop_boards.netlist import part_of
 
 Block = Literal["logic", "multipliers", "block_rams"]
 
@@ -79,7 +79,7 @@ def read_placed(text: str, where: str) -> list[Tile]:
                 place = _PLACE.match(str(cell["attributes"].get("NEXTPNR_BEL", "")))
                 block = next((block for start, block in _BLOCKS if cell["type"].startswith(start)), None)
                 if place is not None and block is not None:
-                    count[part_of(name)[0], block, int(place[1]), int(place[2])] += 1
+                    count[part_of(name).name, block, int(place[1]), int(place[2])] += 1
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"places of cells are not in {where}: {error!r}") from error
     return [Tile(*key, cells) for key, cells in sorted(count.items())]

@@ -2,13 +2,12 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from dyadprop.errors import BuildError
 from dyadprop_boards.fpgas import RESOURCES, Family, Fpga
-from dyadprop_boards.netlist import lone_registers
+from dyadprop_boards.netlist import lone_registers, part_of
 from dyadprop_boards.result import ClockTiming, Hop, Parts, Path, Used
 
 CLOCK_TOLERANCE = 1e-3
@@ -69,9 +68,6 @@ _PLACED: dict[Family, dict[str, dict[str, int]]] = {
 }
 
 
-_PART = re.compile(r"chip\.(core\.(?:crossing\.)?network\.(?:(stage_\d+)\.(lane_\d+\.)?|(head)\.))?")
-
-
 def read_cells(text: str, where: str) -> dict[str, int]:
     """Read how many cells of each type a netlist has, from ``stat -json`` of yosys.
 
@@ -104,17 +100,6 @@ def count_resources(cells: dict[str, int], fpga: Fpga) -> dict[str, Used]:
     }
 
 
-def part_of(cell: str) -> tuple[str, bool]:
-    """Say which part of the chip a cell is of, by its name, and whether it is in one of the stage's lanes.
-
-    Parts are ``stage_1`` and so on, ``head``, ``link`` (the rest of the chip) and ``board`` (clock and pins).
-    """
-    match = _PART.match(cell)
-    if match is None:
-        return "board", False
-    return match[2] or match[4] or "link", match[3] is not None
-
-
 def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
     """Read what each part of the chip takes, from the netlist that yosys writes as JSON.
 
@@ -128,8 +113,7 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
     Returns
     -------
     parts : dict of str to dict of str to int
-        Resources of each part (`part_of`). Cells are named after what they drive, so one that two parts share counts
-        for one of them.
+        Resources of each part (`part_of`); a cell that two parts share counts for one of them.
     lanes : dict of str to dict of str to int
         Of each stage, the share of its lanes.
     lone : int
@@ -148,9 +132,9 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
         # On an iCE40 these take a logic cell: no LUT feeds them and nothing else.
         lone = set(lone_registers(module, ("SB_LUT4",), "O", "SB_DFF") if fpga.family == "ice40" else ())
         for name, cell in module["cells"].items():
-            part, in_lane = part_of(name)
-            for use in (parts, lanes) if in_lane else (parts,):
-                found = use.setdefault(part, dict.fromkeys(RESOURCES, 0))
+            part = part_of(name)
+            for use in (parts, lanes) if part.in_lane else (parts,):
+                found = use.setdefault(part.name, dict.fromkeys(RESOURCES, 0))
                 for resource in RESOURCES:
                     found[resource] += weights[resource].get(cell["type"], 0)
                 found["luts"] += name in lone

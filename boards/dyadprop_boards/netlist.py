@@ -1,11 +1,39 @@
-"""What yosys writes of a design as JSON: its top module, who reads a wire, registers without a LUT of their own."""
+"""What yosys writes of a design as JSON: its top module, whose a cell is, who reads a wire, registers without a LUT."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 OUTSIDE = ""
 """Reader of a wire that leaves the module."""
+
+_PART = re.compile(r"(?:(chip\.)(?:core\.(?:crossing\.)?network\.(?:(stage_\d+)\.(lane_\d+\.)?|(head)\.))?)?")
+
+
+class Part(NamedTuple):
+    """Whose a cell is.
+
+    Attributes
+    ----------
+    name : str
+        ``stage_1`` and so on, ``head``, ``link`` (the rest of the chip) or ``board`` (clock and pins).
+    in_lane : bool
+        In one of the stage's lanes.
+    prefix : str
+        What the names of all cells of the part begin with, those of a lane with the lane.
+    """
+
+    name: str
+    in_lane: bool
+    prefix: str
+
+
+def part_of(cell: str) -> Part:
+    """Say which part of the chip a cell is of, by its name: it is named after what it drives."""
+    match = _PART.match(cell)
+    assert match is not None
+    return Part(match[2] or match[4] or ("link" if match[1] else "board"), match[3] is not None, match[0])
 
 
 def top_module(design: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from dyadprop.protocol import MIN_PERIOD, PERIOD_FRACTION_BITS
 from dyadprop_boards.speed import Work
 
 Parts = dict[str, dict[str, int]]
-"""Resources by part of the chip (`dyadprop_boards.logs.part_of`)."""
+"""Resources by part of the chip (`dyadprop_boards.netlist.part_of`)."""
 
 
 @dataclass(frozen=True)

@@ -89,20 +89,20 @@ def test_no_few_registers_share_an_enable_or_a_reset(synthesized: str) -> None:
 
 def test_a_packed_network_is_bit_equal(tmp_path: Path, synthesized: str) -> None:
     design = json.loads(synthesized)
-    packed = pack_registers(design)
+    top = top_module(design)
+    assert top is not None
+    packed = pack_registers(top)
     print(packed)
     # Stage 1: both ports of the weights and of the samples, gradients, the table, the queue of sensitivities whose wide
     # words have two halves with an enable; slopes, deltas and three products a lane, each with a rank inside and one
     # behind it.
     assert packed.memories == 7
-    top = top_module(design)
-    assert top is not None
     memories = [cell["connections"] for cell in top["cells"].values() if cell["type"] == "DP16KD"]
     assert sum(isinstance(memory.get(f"OCE{side}", ["0"])[0], int) for memory in memories for side in "AB") == 2
     assert packed.products == 16
     assert packed.operands > 8
     assert packed.registers > 200
-    lost = absorb_operands(design)
+    lost = absorb_operands(top)
     print(lost)
     assert lost > 100
     assert compare(gates(tmp_path, design)) > 2000
@@ -110,9 +110,10 @@ def test_a_packed_network_is_bit_equal(tmp_path: Path, synthesized: str) -> None
 
 def test_a_lost_register_is_found(tmp_path: Path, synthesized: str) -> None:
     design = json.loads(synthesized)
-    pack_registers(design)
-    cells = [cell for module in design["modules"].values() for cell in module["cells"].values()]
-    block = next(cell for cell in cells if cell["parameters"].get("REGMODE_B") == "OUTREG")
+    top = top_module(design)
+    assert top is not None
+    pack_registers(top)
+    block = next(cell for cell in top["cells"].values() if cell["parameters"].get("REGMODE_B") == "OUTREG")
     block["parameters"]["REGMODE_B"] = "NOREG"
     with pytest.raises(AssertionError):
         compare(gates(tmp_path, design))

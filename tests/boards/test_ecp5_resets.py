@@ -9,7 +9,10 @@ import pytest
 from dyadprop_boards.ecp5_resets import WIDE, copy_resets
 
 CLOCK, HELD, SETTLED, RESET, ENABLE = 2, 3, 4, 5, 6
-PARTS = ("top.network.stage_1.lane_0.", "top.network.stage_1.lane_10.", "top.network.stage_1.", "top.network.head.", "")
+PARTS = (
+    *(f"chip.core.crossing.network.{part}." for part in ("stage_1.lane_0", "stage_1.lane_10", "stage_1", "head")),
+    *("chip.", ""),
+)
 
 
 def register(d: Any, q: int, lsr: Any = "0", enable: Any = None) -> dict[str, Any]:
@@ -29,15 +32,15 @@ def netlist(count: int, last: dict[str, Any] | None = None) -> dict[str, Any]:
     for part in PARTS:
         for k in range(count):
             cells[f"{part}x.y_{k}"] = register("0", next(wires), RESET)
-    return {"modules": {"top": {"attributes": {"top": "1"}, "ports": {}, "cells": cells}}}
+    return {"ports": {}, "cells": cells}
 
 
 def test_each_part_has_a_reset_of_its_own() -> None:
     count = WIDE // len(PARTS) + 1
-    design = netlist(count)
-    cells = design["modules"]["top"]["cells"]
+    module = netlist(count)
+    cells = module["cells"]
     before = {name for name in cells if not name.startswith("top.clear")}
-    assert copy_resets(design) == len(PARTS) - 1
+    assert copy_resets(module) == len(PARTS) - 1
     drivers = {cell["connections"]["Q"][0]: name for name, cell in cells.items()}
     assert len(drivers) == len(cells)
     resets: dict[str, str] = {}
@@ -54,10 +57,10 @@ def test_each_part_has_a_reset_of_its_own() -> None:
 
 
 def test_the_first_one_stays_where_others_than_resets_read_it() -> None:
-    design = netlist(WIDE)
-    cells = design["modules"]["top"]["cells"]
+    module = netlist(WIDE)
+    cells = module["cells"]
     cells["top.told"] = register(RESET, 50)
-    assert copy_resets(design) == len(PARTS)
+    assert copy_resets(module) == len(PARTS)
     assert cells["top.told"]["connections"]["DI"] == [RESET] == cells["top.clear.1"]["connections"]["Q"]
 
 
@@ -71,10 +74,6 @@ def test_the_first_one_stays_where_others_than_resets_read_it() -> None:
     ],
 )
 def test_what_is_left_alone(count: int, last: dict[str, Any] | None) -> None:
-    design, same = netlist(count, last), netlist(count, last)
-    assert copy_resets(design) == 0
-    assert design == same
-
-
-def test_a_design_without_a_top_is_left_alone() -> None:
-    assert copy_resets({"modules": {}}) == 0
+    module, same = netlist(count, last), netlist(count, last)
+    assert copy_resets(module) == 0
+    assert module == same
