@@ -1,7 +1,5 @@
 """The memories of a chip by formula: those of `dyadprop_hw`, under the same names."""
 
-from amaranth.hdl import Shape
-
 from dyadprop.operations import COUNTER_BITS, OPERATION_BITS, STAGE_BITS
 from dyadprop.plan import Plan, StagePlan
 from dyadprop.protocol import MAX_PACKET, MAX_PAYLOAD, RECEIVE_SLOTS, REGISTER_BYTES, Register, WireSizes
@@ -12,9 +10,8 @@ from dyadprop.widths import StageNumbers, target_format
 from dyadprop_boards.memory_mapping import Memory
 from dyadprop_boards.table import Board
 from dyadprop_hw.chip import RECEIVE_BYTES
-from dyadprop_hw.clocked_network import DEPTH
 from dyadprop_hw.cost_head import CostHead
-from dyadprop_hw.network import control_data_bits, network_ports
+from dyadprop_hw.network import control_data_bits
 from dyadprop_hw.softmax import Divider
 
 _FLAGS = 2  # of an activation: learn, update
@@ -137,17 +134,6 @@ def link_memories(plan: Plan, identity: int, slots: int) -> list[Memory]:
             Memory("core.bridge.answers.sensitivities", net.formats.sensitivity.width, net.inputs, proved=True)
         )
     return memories
-
-
-def crossing_memories(plan: Plan) -> list[Memory]:
-    """Give the queues between a link and a network with a clock each."""
-    ports = network_ports(plan.net, control_data_bits(plan))
-    return [
-        Memory(
-            f"core.crossing.{name}_queue.storage", Shape.cast(member.signature.members["payload"].shape).width, DEPTH
-        )
-        for name, member in ports.items()
-    ]
 
 
 def self_test_memory(plan: Plan) -> Memory:

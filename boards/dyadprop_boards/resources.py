@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from amaranth.hdl import Shape
+
 from dyadprop.plan import Plan, StagePlan
 from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop.widths import StageNumbers
@@ -19,7 +21,6 @@ from dyadprop_boards.fpgas import RESOURCES, Family, Fpga, Resource
 from dyadprop_boards.identity import identity
 from dyadprop_boards.link_clock import is_split, link_clock
 from dyadprop_boards.memories import (
-    crossing_memories,
     edge_memories,
     head_memories,
     lane_memories,
@@ -30,7 +31,7 @@ from dyadprop_boards.memories import (
 from dyadprop_boards.memory_mapping import Memory, map_memory
 from dyadprop_boards.revision import DIGITS
 from dyadprop_boards.table import Board
-from dyadprop_hw.network import control_data_bits
+from dyadprop_hw.network import control_data_bits, network_ports
 
 COEFFICIENTS = "resource_coefficients.json"
 COMMAND = "python -m dyadprop_boards.fit_resources"
@@ -140,11 +141,12 @@ def part_features(plan: Plan, board: Board, clock: float) -> list[Features]:
         ]
     length = len(identity(plan, board, "0" * DIGITS, clock=link_clock(board, clock)))
     link = [*link_memories(plan, length, link_slots(board)), self_test_memory(plan)]
-    crossing = crossing_memories(plan) if is_split(board, clock) else []
+    ports = network_ports(plan.net, control_data_bits(plan)).values() if is_split(board, clock) else ()
+    crossing_bits = sum(Shape.cast(port.signature.members["payload"].shape).width for port in ports)
     return [
         *found,
         _part("head", "head", fpga, _head(plan), head_memories(plan)),
-        _part("link", "link", fpga, _link(plan, crossing), [*link, *crossing]),
+        _part("link", "link", fpga, _link(plan, crossing_bits), link),
         _part("board", "board", fpga, {"one": 1}, []),
     ]
 
@@ -205,7 +207,7 @@ def _head(plan: Plan) -> dict[str, float]:
     }
 
 
-def _link(plan: Plan, crossing: Iterable[Memory]) -> dict[str, float]:
+def _link(plan: Plan, crossing_bits: int) -> dict[str, float]:
     net = plan.net
     words = sum(stage.numbers.outputs * stage.numbers.columns for stage in plan.stages)
     return {
@@ -215,7 +217,7 @@ def _link(plan: Plan, crossing: Iterable[Memory]) -> dict[str, float]:
         "size_bits": _bits(net.inputs) + _bits(net.outputs),
         "words_bits": _bits(words),
         "input_gradient": 1 if net.input_gradient else 0,
-        "crossing_bits": sum(memory.width for memory in crossing),
+        "crossing_bits": crossing_bits,
     }
 
 

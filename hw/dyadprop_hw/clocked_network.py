@@ -1,20 +1,17 @@
 """The network in a clock domain of its own, so that the link in front of it may be slower."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal, Value
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
-from amaranth.lib.fifo import AsyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from dyadprop.plan import Plan
+from dyadprop_hw.clock_crossing import ClockCrossing
 from dyadprop_hw.network import DyadNetwork, control_data_bits, network_ports
-from dyadprop_hw.streams import Relay, connect_stream
+from dyadprop_hw.streams import connect_stream
 
 DOMAIN = "network"
 """Of the network; it needs no reset. Everything else is in ``sync``."""
-DEPTH = 4
-"""Words of each queue between the two: enough for one in nearly every cycle of the link. What the network decides by
-stands behind a comparison of its counters."""
 HOLD = 16
 """Cycles of ``sync`` that a reset is held, and as many again until it has ended on the other side too: right for
 networks whose clock is at least a quarter of the link's."""
@@ -32,16 +29,14 @@ class ClockedNetwork(wiring.Component):
     input, target, output, control_in, control_out, input_sensitivity : streams
         As of `DyadNetwork`, in ``sync``.
     restart : In(1)
-        Reset the network, and lose what is in the queues.
+        Reset the network, and lose what is on its way to or from it.
     restarting : Out(1)
         From the cycle behind ``restart``, or from reset on, until that is done: for ``2 * HOLD`` cycles, in which
         nobody may use the streams.
 
     Notes
     -----
-    A queue of ``DEPTH`` words for each stream, `amaranth.lib.fifo.AsyncFIFO`: two registers of the reader's clock
-    follow each side's counter, so a word takes a cycle of the writer's clock and three or four of the reader's. Beside
-    the network a `Relay`: it takes, and gives, a word every second of its cycles.
+    A `ClockCrossing` for each stream.
     """
 
     restart: Signal
@@ -54,7 +49,7 @@ class ClockedNetwork(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """One domain each side of the queues, whose resets are registers: a queue's reset must not glitch."""
+        """One domain each side of the crossings, whose resets are registers: these must not glitch."""
         m = Module()
         m.domains.outside = ClockDomain(local=True)
         m.domains.inside = ClockDomain(local=True)
@@ -85,25 +80,7 @@ class ClockedNetwork(wiring.Component):
             inward = member.flow == In
             source, sink = (ours, its) if inward else (its, ours)
             domains = ("outside", "inside") if inward else ("inside", "outside")
-            # The network is the faster one: no path of its leads from or to a queue's counters.
-            relay = Relay(source.payload.shape())
-            m.submodules[f"{name}_relay"] = DomainRenamer("inside")(relay)
-            if inward:
-                connect_stream(m, relay.o, sink)
-                sink = relay.i
-            else:
-                connect_stream(m, source, relay.i)
-                source = relay.o
-            bits = Value.cast(source.payload)
-            m.submodules[f"{name}_queue"] = queue = AsyncFIFO(
-                width=len(bits), depth=DEPTH, w_domain=domains[0], r_domain=domains[1]
-            )
-            m.d.comb += [
-                queue.w_data.eq(bits),
-                queue.w_en.eq(source.valid),
-                source.ready.eq(queue.w_rdy),
-                Value.cast(sink.payload).eq(queue.r_data),
-                sink.valid.eq(queue.r_rdy),
-                queue.r_en.eq(sink.ready),
-            ]
+            m.submodules[f"{name}_crossing"] = crossing = ClockCrossing(source.payload.shape(), *domains)
+            connect_stream(m, wiring.flipped(source) if inward else source, crossing.i)
+            connect_stream(m, crossing.o, sink if inward else wiring.flipped(sink))
         return m

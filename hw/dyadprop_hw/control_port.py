@@ -269,6 +269,7 @@ class StageControl(wiring.Component):
             for which in (Operation.WORD, Operation.CLEAR, Operation.WRITE_GRADIENT, Operation.RATE)
         )
         reads = self.operations[Operation.READ_WEIGHT] | self.operations[Operation.READ_GRADIENT]
+        reads_now = Signal()
         writes_q1, stores_q1, issue_q1 = Signal(), Signal(), Signal()  # weight, gradient, read-out: decided
         word_q1 = Signal.like(offered.data, reset_less=True)
         issue, taken, answered = Signal(), Signal(), Signal()
@@ -277,11 +278,15 @@ class StageControl(wiring.Component):
             ended.eq(answered | counts.done),
             writes_q1.eq(stores),
             stores_q1.eq(stores_gradient),
-            issue_q1.eq(reads & self.quiet & may_read),
+            issue_q1.eq(reads_now),
             word_q1.eq(offered.data),
+            counter.step.eq(stores | stores_gradient | reads_now),
+            counter.restart.eq(begins | issued),
         ]
         m.d.comb += [
-            # One more than there are words has been decided when the last one is seen.
+            reads_now.eq(reads & self.quiet & may_read),
+            # One more than there are words has been decided when the last one is seen: no wave leaves, and the counter
+            # is set back behind it.
             issue.eq(issue_q1 & ~issued),
             taken.eq(answers.o.valid & self.reply.ready),
             answered.eq(final & taken),
@@ -292,8 +297,6 @@ class StageControl(wiring.Component):
             self.reply.payload.eq(Mux(counts.reply.valid, counts.reply.payload, answers.o.payload)),
             # One that answers is done behind its last answer, BEGIN at once, any other when the stage is quiet.
             self.command.ready.eq(ended | (~(reads | counts_asked) & (begins | self.quiet))),
-            counter.restart.eq(begins),
-            counter.step.eq(writes_q1 | stores_q1 | issue),
             self.write.valid.eq(writes_q1),
             self.read.valid.eq(stores_q1 | issue),
         ]

@@ -17,7 +17,6 @@ from dyadprop_boards.design import fit, make_chip
 from dyadprop_boards.fit_resources import EXACT, GOAL, measure
 from dyadprop_boards.fpgas import ICE40HX8K, ICE40UP5K, LFE5U_85F, RESOURCES, Resource
 from dyadprop_boards.memories import (
-    crossing_memories,
     edge_memories,
     head_memories,
     lane_memories,
@@ -152,7 +151,7 @@ def test_memories_are_those_of_the_gateware(name: str) -> None:
         wanted |= {prefix + memory.name: memory for memory in edge_memories(plan, stage)}
     wanted |= {f"core.crossing.network.head.{memory.name}": memory for memory in head_memories(plan)}
     link = link_memories(plan, len(chip.core.identity), link_slots(BOARD))
-    wanted |= {memory.name: memory for memory in [*link, *crossing_memories(plan), self_test_memory(plan)]}
+    wanted |= {memory.name: memory for memory in [*link, self_test_memory(plan)]}
     for name_there, size in found.items():
         match = next((name for name in wanted if re.fullmatch(rf"{re.escape(name)}(\.[a-z.]+)?", name_there)), None)
         assert match is not None, name_there

@@ -8,7 +8,7 @@ from cocotb.triggers import FallingEdge
 
 from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network
-from dyadprop_hw.clocked_network import DEPTH, HOLD, ClockedNetwork
+from dyadprop_hw.clocked_network import HOLD, ClockedNetwork
 from dyadprop_sim.benches.testbench import Testbench
 from dyadprop_sim.benches.variants import Variants
 
@@ -60,7 +60,7 @@ async def begins_anew(dut: Any, period: int) -> None:
     await FallingEdge(dut.clk)
     await held(dut)
     room = await fill(dut)
-    assert room > DEPTH
+    assert room > PLAN.stages[0].samples
     assert dut.network__output__valid.value == 1
     for _ in range(3):
         dut.network__restart.value = 1
