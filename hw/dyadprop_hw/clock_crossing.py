@@ -31,8 +31,8 @@ class ClockCrossing(wiring.Component):
 
     Notes
     -----
-    An item is offered three or four cycles of ``sink`` after it was accepted, and the next one accepted at the latest
-    after four cycles of ``source`` and another four of ``sink`` if nobody waits. Two registers for each bit.
+    Behind the edge that accepts an item, two to three periods of ``sink`` pass until it is offered, and then, if it is
+    taken at once, three to four of ``source`` until the edge that accepts the next. Two registers for each bit.
     """
 
     i: Any

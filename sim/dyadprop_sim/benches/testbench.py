@@ -36,6 +36,9 @@ class Testbench:
         Cycles in which nothing is compared before the bench gives up.
     """
 
+    RESET = 3
+    """Cycles for which the design is reset."""
+
     def __init__(self, dut: Any, variant: str, seed: int, *, stalls: bool = True, patience: int = 2000) -> None:
         self.dut = dut
         self.variant = variant
@@ -121,7 +124,7 @@ class Testbench:
             part.quiet()
         self.dut.rst.value = 1
         Clock(self.dut.clk, PERIOD, unit="ns").start(start_high=False)
-        for _ in range(3):
+        for _ in range(self.RESET):
             await RisingEdge(self.dut.clk)
         self.dut.rst.value = 0
         for part in self._running:
