@@ -18,6 +18,7 @@ from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
 from dyadprop.plan import Plan, plan_network
 from dyadprop_hw import packet_decoder, receive_window
+from dyadprop_hw.clock_crossing import ClockCrossing
 from dyadprop_hw.network import DyadNetwork, control_data_bits, make_cost_head
 from dyadprop_hw.packet_decoder import PacketDecoder
 from dyadprop_hw.receive_window import ReceiveWindow
@@ -443,6 +444,14 @@ PROPERTIES = (
         lambda: _OneMark(Relay(1), 2),
         20,
         10,
+    ),
+    Property(
+        "crossing",
+        "a crossing between two equal clocks loses, repeats and reorders nothing",
+        lambda: _OneMark(ClockCrossing(1, "sync", "sync"), 0),
+        lambda: _OneMark(_Swapping(), 0),
+        30,
+        30,
     ),
     Property(
         "queue-streams",
