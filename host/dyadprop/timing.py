@@ -9,7 +9,7 @@ from dyadprop.widths import StageNumbers
 QUEUE = 2  # accepted word -> valid word, of a queue of at most SHALLOW words
 SHALLOW = 16  # words: what lies in LUTs or registers; deeper queues have one more register, behind a block RAM
 COMMAND = QUEUE + 1  # a stage's port takes a command in -> the stage sees it
-DECISION = 1  # a stage carries a command out -> its wave leaves, and the count of words moves
+DECISION = 2  # a stage carries a command out -> its wave leaves
 REQUANTIZE = 2
 TABLE_LOOKUP = 5
 ISSUE = 3  # column shown to the sample memory -> wave at lane 0

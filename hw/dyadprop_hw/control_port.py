@@ -10,7 +10,7 @@ from dyadprop import timing
 from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
 from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
-from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token
+from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token, register_wave
 from dyadprop_hw.streams import Count, Queue
 from dyadprop_hw.word_counter import WordCounter
 
@@ -197,8 +197,8 @@ class StageControl(wiring.Component):
     Notes
     -----
     WORD takes one cycle; a read-out ``words + latency`` cycles, one word a cycle unless the chain makes it wait: as
-    many read-outs as the answer queue holds are under way at once. What is decided moves the count of words, and leaves
-    as a wave, ``timing.DECISION`` cycles later.
+    many read-outs as the answer queue holds are under way at once. What is decided leaves as a wave
+    ``timing.DECISION`` cycles later; in between it is given its place, and moves the count of words.
     """
 
     command: Any
@@ -297,8 +297,6 @@ class StageControl(wiring.Component):
             self.reply.payload.eq(Mux(counts.reply.valid, counts.reply.payload, answers.o.payload)),
             # One that answers is done behind its last answer, BEGIN at once, any other when the stage is quiet.
             self.command.ready.eq(ended | (~(reads | counts_asked) & (begins | self.quiet))),
-            self.write.valid.eq(writes_q1),
-            self.read.valid.eq(stores_q1 | issue),
         ]
         # Both give nothing unless they are asked.
         claim(m, ~answers.o.valid | reads)
@@ -325,24 +323,29 @@ class StageControl(wiring.Component):
                 rate.mask.eq(~(~Const(0, len(rate.mask)) << offered.data[: len(rate.shift)])),
             ]
 
+        write, read = Signal(shape.forward), Signal(shape.backward)
         m.d.comb += [
-            self.write.write.eq(1),
-            self.write.lane.eq(counter.lane),
-            self.write.address.eq(counter.address),
-            self.write.operand.eq(word_q1),
-            self.read.operation.eq(BackwardOperation.READ_GRADIENT),
-            self.read.fresh.eq(self.fresh),
-            self.read.lane.eq(counter.lane),
-            self.read.address.eq(counter.address),
+            write.valid.eq(writes_q1),
+            write.write.eq(1),
+            write.lane.eq(counter.lane),
+            write.address.eq(counter.address),
+            write.operand.eq(word_q1),
+            read.valid.eq(stores_q1 | issue),
+            read.operation.eq(BackwardOperation.READ_GRADIENT),
+            read.fresh.eq(self.fresh),
+            read.lane.eq(counter.lane),
+            read.address.eq(counter.address),
         ]
         with m.If(self.operations[Operation.READ_WEIGHT]):
-            m.d.comb += self.read.operation.eq(BackwardOperation.READ_WEIGHT)
+            m.d.comb += read.operation.eq(BackwardOperation.READ_WEIGHT)
         with m.If(stores_q1):
-            m.d.comb += self.read.operation.eq(BackwardOperation.WRITE_GRADIENT)
+            m.d.comb += read.operation.eq(BackwardOperation.WRITE_GRADIENT)
+        register_wave(m, write, self.write)
+        register_wave(m, read, self.read)
 
         # The stored gradient meets its wave where a lane adds to the partial sum.
         partial: Any = Mux(stores_q1, word_q1, 0)
-        for cycle in range(timing.PARTIAL):
+        for cycle in range(1 + timing.PARTIAL):
             partial_next = Signal.like(self.partial, name=f"partial_q{cycle + 1}", reset_less=True)
             m.d.sync += partial_next.eq(partial)
             partial = partial_next

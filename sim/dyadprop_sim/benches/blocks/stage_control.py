@@ -1,5 +1,6 @@
 """Bench of a stage's control: each command's waves and replies, while the stage is quiet and while it is not."""
 
+from collections import deque
 from typing import Any
 
 import cocotb
@@ -152,7 +153,8 @@ class ControlBench(Testbench):
         answers: dict[int, int] = {}
         stored: dict[int, bool] = {}
         fresh, quiet, learnt = 1, True, False
-        decided_quiet = True  # in the cycle in which this one's wave was decided
+        was_quiet = deque([True] * timing.DECISION)  # first: when this cycle's wave was decided
+        was_fresh = fresh
         while True:
             await edge
             now = self.now()
@@ -160,14 +162,14 @@ class ControlBench(Testbench):
             taken = self.command_times.stream.payload.get() if moved else None
             assert self.fresh.get() == fresh
             if self.write.text()[-1] == "1":
-                assert decided_quiet
+                assert was_quiet[0]
                 wave = self.write.get()
                 assert isinstance(wave, dict)
                 self.writes.check({name: wave[name] for name in ("lane", "address", "operand", "write")})
             text = self.read.text()
             assert text[-1] in "01"
             if text[-1] == "1":
-                assert decided_quiet
+                assert was_quiet[0]
                 wave = self.read.get()
                 assert isinstance(wave, dict)
                 place = {"lane": wave["lane"], "address": wave["address"]}
@@ -176,7 +178,7 @@ class ControlBench(Testbench):
                 if wave["operation"] == BackwardOperation.WRITE_GRADIENT.value:
                     stored[now + timing.PARTIAL] = True
                 else:
-                    assert wave["fresh"] == fresh or wave["operation"] != BackwardOperation.READ_GRADIENT.value
+                    assert wave["fresh"] == was_fresh or wave["operation"] != BackwardOperation.READ_GRADIENT.value
                     answers[now - timing.DECISION + self.plan.read_latency] = answer(place, wave["operation"])
             if stored.pop(now, False):
                 self.partials.check(self.partial.get())
@@ -185,11 +187,13 @@ class ControlBench(Testbench):
             # What has been learnt, cleared or stored in the cycle that ends now.
             operation = taken["operation"] if isinstance(taken, dict) else -1
             assert quiet or operation not in WAIT, f"operation {operation} did not wait for the samples in flight"
+            was_fresh = fresh
             if operation == Operation.CLEAR:
                 fresh = 1
             elif learnt or operation == Operation.WRITE_GRADIENT:
                 fresh = 0
-            decided_quiet = quiet
+            was_quiet.append(quiet)
+            was_quiet.popleft()
             learnt = not quiet and self.rng.random() < 0.1
             self.learnt.set(int(learnt))
             value = answers.pop(now + 1, None)
