@@ -59,20 +59,21 @@ class TableLookup(wiring.Component):
         entries = [v | s << table.value_bits for v, s in zip(table.value, table.step, strict=True)]
         m.submodules.rom = rom = Memory(shape=word.as_shape(), depth=len(entries), init=entries)
         read = rom.read_port()
-        gap_q2 = delayed(m, self.argument[: table.gap_bits], 2, "gap")
-        entry_q2 = Signal(word, reset_less=True)  # alone behind the ROM, so that a build can move it into the block
+        gap_q3 = delayed(m, self.argument[: table.gap_bits], 3, "gap")
+        # Alone behind the ROM, so that a build can move the first one into the block, which is far from the adders.
+        entry_q2, entry_q3 = (Signal(word, reset_less=True, name=name) for name in ("entry_q2", "entry_q3"))
         m.d.comb += read.addr.eq(self.argument[table.gap_bits :])
-        m.d.sync += entry_q2.eq(read.data)
+        m.d.sync += [entry_q2.eq(read.data), entry_q3.eq(entry_q2)]
 
-        way_q4 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
-        m.d.sync += way_q4.eq(shift_and_add(m, entry_q2.step, gap_q2, "way_q3"))
-        value_q4 = delayed(m, entry_q2.value, 2, "entry_value")
+        way_q5 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
+        m.d.sync += way_q5.eq(shift_and_add(m, entry_q3.step, gap_q3, "way_q4"))
+        value_q5 = delayed(m, entry_q3.value, 2, "entry_value")
 
-        value_q5 = Signal(unsigned(table.value_bits), reset_less=True)
-        rounded = round_half_even(way_q4, table.gap_bits) if table.gap_bits else 0
+        value_q6 = Signal(unsigned(table.value_bits), reset_less=True)
+        rounded = round_half_even(way_q5, table.gap_bits) if table.gap_bits else 0
         # Between two entries: the sum never leaves value_bits.
-        m.d.sync += value_q5.eq(value_q4 - rounded if self.falling else value_q4 + rounded)
-        m.d.comb += self.value.eq(value_q5)
+        m.d.sync += value_q6.eq(value_q5 - rounded if self.falling else value_q5 + rounded)
+        m.d.comb += self.value.eq(value_q6)
         return m
 
 
@@ -92,7 +93,7 @@ class Activation(wiring.Component):
     Attributes
     ----------
     latency : int
-        2 for identity, relu and leaky_relu; 9 for tanh and sigmoid. Free running, interval 1.
+        2 for identity, relu and leaky_relu; 10 for tanh and sigmoid. Free running, interval 1.
     """
 
     accumulator: Signal
@@ -157,10 +158,10 @@ class Activation(wiring.Component):
         m.d.comb += lookup.argument.eq(argument_q3)
 
         negative = delayed(m, z_q1 < 0, 2 + TableLookup.LATENCY, "negative")
-        value_q9 = Signal(Fixed(numbers.output), reset_less=True)
+        value_q10 = Signal(Fixed(numbers.output), reset_less=True)
         mirror = 0 if numbers.activation == "tanh" else 1 << fraction
-        m.d.sync += value_q9.eq(Mux(negative, mirror - lookup.value, lookup.value))
-        m.d.comb += self.activation.eq(value_q9)
+        m.d.sync += value_q10.eq(Mux(negative, mirror - lookup.value, lookup.value))
+        m.d.comb += self.activation.eq(value_q10)
 
 
 def shift_and_add(m: Module, value: Any, factor: Any, name: str) -> Any:

@@ -33,7 +33,7 @@ class ControlPort(wiring.Component):
     command : Out(stream)
         The kept command, once it is seen; while it is held, the chain waits behind it.
     operations : Out(len(Operation))
-        While a command is offered the bit of its operation, else none: registers, so that nobody decodes.
+        While a command is offered the bit of its operation, else none: out of registers, so that nobody decodes.
     reply : In(stream of signed(data_bits))
         Answers, only while a command is held: so replies leave in the order of the commands.
 
@@ -74,7 +74,8 @@ class ControlPort(wiring.Component):
         token = control_token(self.data_bits)
         m.submodules.queue = queue = Queue(data.StructLayout({"own": 1, "word": token}), 2)
         entering, word, out = self.control_in.payload, queue.o.payload.word, self.control_out
-        held, done = Signal(), Signal()  # a command is offered; it has been taken
+        held, done = Signal(), Signal()  # there is a command; it was taken in the cycle before
+        operations = Signal.like(self.operations)  # its own
         own = queue.o.payload.own
         m.d.comb += [
             queue.i.valid.eq(self.control_in.valid),
@@ -82,24 +83,25 @@ class ControlPort(wiring.Component):
             queue.i.payload.word.eq(entering),
             queue.i.payload.own.eq((entering.kind == ControlKind.COMMAND) & (entering.stage == self.index)),
             self.command.payload.eq(word),
-            self.command.valid.eq(held),
+            # What says that it was taken comes late, and so is put in front of nothing but its users.
+            self.command.valid.eq(held & ~done),
+            self.operations.eq(operations & ~done.replicate(len(operations))),
             self.reply.ready.eq(out.ready),
             queue.o.ready.eq(Mux(own, done, out.ready)),
             out.valid.eq(self.reply.valid | (queue.o.valid & ~own)),
             out.payload.eq(word),
         ]
-        with m.If(held):
+        with m.If(self.command.valid):
             m.d.comb += [
                 out.payload.kind.eq(ControlKind.REPLY),
                 out.payload.data.eq(self.reply.payload),
             ]
-        claim(m, ~self.reply.valid | held)
-        taken = held & self.command.ready
-        holds = queue.o.valid & own & ~taken & ~done
+        claim(m, ~self.reply.valid | self.command.valid)
+        waits = queue.o.valid & own & ~done
         m.d.sync += [
-            done.eq(taken),
-            held.eq(holds),
-            *(self.operations[which].eq(holds & (word.operation == which)) for which in Operation),
+            done.eq(self.command.valid & self.command.ready),
+            held.eq(waits),
+            *(operations[which].eq(waits & (word.operation == which)) for which in Operation),
         ]
         return m
 

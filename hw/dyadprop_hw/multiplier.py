@@ -24,7 +24,8 @@ class Multiplier(wiring.Component):
     Notes
     -----
     Free running; latency ``LATENCY``, interval 1. Registers without reset or enable stand alone in front of the product
-    and behind it, so that a build can move them into the block (ECP5: `dyadprop_boards.ecp5_packing`).
+    and behind it, so that a build can move them into the block (ECP5: `dyadprop_boards.ecp5_packing`), all but the last
+    one: a block is far from the adder that takes its product.
     """
 
     LATENCY = timing.MULTIPLIER

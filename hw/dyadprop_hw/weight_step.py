@@ -127,22 +127,24 @@ class WeightStep(wiring.Component):
             for name in ("half_q3", "sticky_q3", "far_q3", "far_q4", "negative_q3", "negative_q4")
         )
         floor_q3 = Signal(step_bits, reset_less=True)
-        sticky: Any = Const(0, 1)
-        far: Any = Const(0, 1)
+        stickies, fars = [], []
         for place in range(0, bits, _FINE):
-            sticky |= shifted(place + _FINE) & doubled[place : place + _FINE].any()
+            stickies.append(shifted(place + _FINE) & doubled[place : place + _FINE].any())
             above = doubled[window + place : window + place + _FINE]
             if len(above):
-                far |= ~shifted(place + _FINE) & (above ^ negative.replicate(len(above))).any()
+                fars.append(~shifted(place + _FINE) & (above ^ negative.replicate(len(above))).any())
         m.d.sync += [
             by_16_q1.eq(_shift(m, doubled, shift[2 * _FINE_BITS :], _FINE**2, len(by_16_q1))),
             by_4_q2.eq(_shift(m, by_16_q1, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE, window)),
             Cat(half_q3, floor_q3).eq(_shift(m, by_4_q2, fine, 1, 1 + step_bits)),
         ]
         low_q3 = delayed(m, self.gradient[: bits - 1], 3, "low")
-        sticky_q2, far_q2, negative_q2 = (
-            delayed(m, value, 2, name) for value, name in ((sticky, "sticky"), (far, "far"), (negative, "negative"))
-        )
+        sticky_q2, far_q2 = (Signal(name=name, reset_less=True) for name in ("sticky_q2", "far_q2"))
+        m.d.sync += [
+            sticky_q2.eq(delayed(m, Cat(stickies), 1, "stickies").any()),
+            far_q2.eq(delayed(m, Cat(fars), 1, "fars").any()),
+        ]
+        negative_q2 = delayed(m, negative, 2, "negative")
         below = Cat(by_4_q2[place] & (fine > place) for place in range(_FINE - 1))
         # Bits of the window above u, and u's own sign, as far as they are bits of G.
         outside = [
