@@ -36,7 +36,7 @@ class Link:
     def __init__(self, net: Network, seed: int, stalls: float, share: float) -> None:
         rng = random.Random(seed)
         self.core = CoreSimulation(net, seed, stalls, slots=SLOTS.get(net.hash, RECEIVE_SLOTS))
-        self.damage: Callable[[list[Fields]], bytes] = Damage(rng, share) if share else undamaged
+        self.damage: Callable[[list[Fields], bool], bytes] = Damage(rng, share) if share else undamaged
         self.host = Host(rng.randrange(256), rng.choice([0, 65530, 4711]), rng.choice([0, 65525, 42]))
         self.size = rng.choice([128, 100, 37]) if share else 128
         self.rounds = 0

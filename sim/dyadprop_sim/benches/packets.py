@@ -194,7 +194,7 @@ class Host:
 
 
 def talk(
-    host: Host, damage: Callable[[list[Fields]], bytes], done: Callable[[], bool], rounds: int = 3000
+    host: Host, damage: Callable[[list[Fields], bool], bytes], done: Callable[[], bool], rounds: int = 3000
 ) -> Generator[bytes, bytes, int]:
     """Hold a conversation over a link that may damage packets: yield bytes for the device, be sent what it says.
 
@@ -202,7 +202,7 @@ def talk(
     ----------
     host : Host
     damage : callable
-        Makes bytes of packets, whichever way they go.
+        Makes bytes of packets; told whether they come back from the device.
     done : callable
         Says when the host has what it wants.
     rounds : int
@@ -213,16 +213,16 @@ def talk(
         if done():
             return count
         before = len(host.packets)
-        answer = yield damage(host.output(stuck=stuck))
+        answer = yield damage(host.output(stuck=stuck), False)
         whole = [decode(block) for block in answer.split(b"\0") if block]
         assert None not in whole, f"the device sent {answer.hex()}"
-        host.input(damage([packet for packet in whole if packet is not None]))
+        host.input(damage([packet for packet in whole if packet is not None], True))
         stuck = len(host.packets) == before
     waiting, came = host.unacknowledged, len(host.received)
     raise AssertionError(f"not done after {rounds} rounds: {waiting} packets wait, {came} bytes came")
 
 
-def undamaged(packets: list[Fields]) -> bytes:
+def undamaged(packets: list[Fields], back: bool = False) -> bytes:
     """Give packets as they are."""
     return b"".join(packet.wire for packet in packets)
 
@@ -240,12 +240,13 @@ class Damage:
     def __init__(self, rng: random.Random, share: float) -> None:
         self._rng = rng
         self._share = share
-        self._late: list[bytes] = []
+        self._late: dict[bool, list[bytes]] = {False: [], True: []}  # by where they go: no line gives back what it got
         self.damaged = 0
 
-    def __call__(self, packets: list[Fields]) -> bytes:
-        """Make bytes of packets."""
+    def __call__(self, packets: list[Fields], back: bool = False) -> bytes:
+        """Make bytes of packets to the device, or back to the host."""
         wire = []
+        late = self._late[back]
         for packet in packets:
             block = packet.wire
             if self._rng.random() >= self._share:
@@ -268,9 +269,9 @@ class Damage:
                 case 4:
                     wire.append(self._rng.randbytes(self._rng.randrange(1, 20)) + block)
                 case 5:
-                    self._late.append(block)
-        if self._late and self._rng.random() < 0.5:
-            wire.append(self._late.pop(0))
+                    late.append(block)
+        if late and self._rng.random() < 0.5:
+            wire.append(late.pop(0))
         return b"".join(wire)
 
 

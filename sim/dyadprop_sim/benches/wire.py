@@ -71,7 +71,7 @@ class WireBench(Testbench):
         host: Host,
         commands: bytes,
         count: int,
-        damage: Callable[[list[Fields]], bytes] = undamaged,
+        damage: Callable[[list[Fields], bool], bytes] = undamaged,
     ) -> list[tuple[int, bytes]]:
         """Send messages, and give so many answers."""
         host.send(commands)
