@@ -272,7 +272,8 @@ class StageControl(wiring.Component):
         )
         reads = self.operations[Operation.READ_WEIGHT] | self.operations[Operation.READ_GRADIENT]
         reads_now = Signal()
-        writes_q1, stores_q1, issue_q1 = Signal(), Signal(), Signal()  # weight, gradient, read-out: decided
+        # Decided: a weight, a gradient, a read-out, a rate.
+        writes_q1, stores_q1, issue_q1, sets_rate_q1 = Signal(), Signal(), Signal(), Signal()
         word_q1 = Signal.like(offered.data, reset_less=True)
         issue, taken, answered = Signal(), Signal(), Signal()
         ended = Signal()  # the last answer was taken in the cycle before
@@ -281,6 +282,7 @@ class StageControl(wiring.Component):
             writes_q1.eq(stores),
             stores_q1.eq(stores_gradient),
             issue_q1.eq(reads_now),
+            sets_rate_q1.eq(sets_rate),
             word_q1.eq(offered.data),
             counter.step.eq(stores | stores_gradient | reads_now),
             counter.restart.eq(begins | issued),
@@ -319,10 +321,10 @@ class StageControl(wiring.Component):
             m.d.sync += self.fresh.eq(0)
         with m.If(clears):
             m.d.sync += self.fresh.eq(1)
-        with m.If(sets_rate):
+        with m.If(sets_rate_q1):
             m.d.sync += [
-                rate.shift.eq(offered.data),
-                rate.mask.eq(~(~Const(0, len(rate.mask)) << offered.data[: len(rate.shift)])),
+                rate.shift.eq(word_q1),
+                rate.mask.eq(~(~Const(0, len(rate.mask)) << word_q1[: len(rate.shift)])),
             ]
 
         write, read = Signal(shape.forward), Signal(shape.backward)

@@ -95,11 +95,14 @@ class DeltaLoader(wiring.Component):
         group = Signal(range(groups))
         left = Signal(range(rows))
         bank = self.shape.first_bank()
-        last = valid & (left == rows - 1)
+        ends = Signal(init=rows == 1)  # it is the vector's last row
+        last = valid & ends
         with m.If(valid):
-            m.d.sync += [left.eq(Mux(last, 0, left + 1)), lane.eq(lane - 1)]
+            m.d.sync += [left.eq(Mux(ends, 0, left + 1)), lane.eq(lane - 1)]
+            if rows > 1:
+                m.d.sync += ends.eq(left == rows - 2)
             with m.If(lane == 0):
-                m.d.sync += [lane.eq(lanes - 1), group.eq(Mux(last, 0, group + 1))]
+                m.d.sync += [lane.eq(lanes - 1), group.eq(Mux(ends, 0, group + 1))]
         with m.If(last):
             m.d.sync += bank.eq(self.shape.next_bank(bank))
         out = Signal(self.shape.delta)
