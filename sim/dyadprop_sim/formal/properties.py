@@ -466,7 +466,7 @@ PROPERTIES = (
         "stage 1 keeps the stream rules, has room when a pass writes, and never reads and writes one word at once",
         lambda: _Harness(_stage(0)),
         lambda: _no_room(0),
-        22,
+        30,
         32,
     ),
     Property(
@@ -474,8 +474,8 @@ PROPERTIES = (
         "the same of a stage with a sensitivity pass and two lanes",
         lambda: _Harness(_stage(1)),
         lambda: _no_room(1),
-        20,
-        24,
+        26,
+        28,
     ),
     Property(
         "cost-head",
