@@ -230,11 +230,8 @@ def _bits(count: int) -> int:
 
 def _lane_products(n: StageNumbers) -> list[tuple[int, int]]:
     """Operands' widths of a lane's multipliers."""
-    forward = (n.weight.width, n.operand_bits)
-    if n.has_sensitivity:
-        return [forward, (n.sensitivity.width, n.operand_bits), (n.weight.width, n.sensitivity.width)]
-    # A weight is read out through the gradient's multiplier.
-    return [forward, (n.sensitivity.width, max(n.operand_bits, n.weight.width))]
+    products = [(n.weight.width, n.operand_bits), (n.sensitivity.width, n.operand_bits)]
+    return [*products, (n.weight.width, n.sensitivity.width)] if n.has_sensitivity else products
 
 
 def _edge_products(n: StageNumbers) -> list[tuple[int, int]]:

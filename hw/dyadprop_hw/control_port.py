@@ -255,9 +255,8 @@ class StageControl(wiring.Component):
         # Reads see it, and there is room for the read-out of this cycle, those of its two neighbours, which are not
         # counted yet either, and a word to be read.
         may_read = Signal()
+        m.d.sync += [answers.i.valid.eq(self.word_valid), answers.i.payload.eq(self.word_data)]
         m.d.comb += [
-            answers.i.valid.eq(self.word_valid),
-            answers.i.payload.eq(self.word_data),
             *(count.eq(counter) for count, counter in zip(counts.counters, self.counters, strict=True)),
         ]
         claim(m, ~answers.i.valid | answers.i.ready)

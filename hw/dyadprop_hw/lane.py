@@ -23,7 +23,8 @@ from dyadprop_hw.layouts import (
 from dyadprop_hw.multiplier import Multiplier
 from dyadprop_hw.weight_step import WeightStep, rate_layout
 
-# What a cycle of the backward wave does, as it moves down a lane's pipeline.
+# What a cycle of the backward wave does, as it moves down a lane's pipeline: what is known first, and what follows.
+_FIRST = data.StructLayout({"learns": 1, "updates": 1, "selected": 1, "operation": BackwardOperation, "fresh": 1})
 _FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads": 1, "reads_weight": 1, "writes": 1, "accumulates": 1})
 
 
@@ -292,22 +293,27 @@ class Lane(wiring.Component):
         # The read-out puts one lane's word on the chain: weight or gradient of the lane that the wave names. A gradient
         # to be stored comes down the same chain.
         selected = wave.valid & ~learning & (wave.lane == self.index)
-        writes = selected & (wave.operation == BackwardOperation.WRITE_GRADIENT)
-        reads_weight = selected & (wave.operation == BackwardOperation.READ_WEIGHT)
-        reads_gradient = selected & (wave.operation == BackwardOperation.READ_GRADIENT)
-        # Whether the stored gradient is an operand of the sum. What is written takes its place, as what is fresh does.
-        accumulates = (learn | reads_gradient) & ~wave.fresh
-        frame = data.View(
-            _FRAME, Cat(learn, learn & wave.update, selected & ~writes, reads_weight, writes, accumulates)
+        first = Signal(_FIRST, name="backward_first_q1")
+        m.d.sync += first.eq(Cat(learn, learn & wave.update, selected, wave.operation, wave.fresh))
+        reads_weight, reads_gradient, writes = (
+            first.selected & (first.operation == operation)
+            for operation in (
+                BackwardOperation.READ_WEIGHT,
+                BackwardOperation.READ_GRADIENT,
+                BackwardOperation.WRITE_GRADIENT,
+            )
         )
-        frames = [frame] + [Signal(_FRAME, name=f"backward_frame_q{i}") for i in range(1, timing.SATURATED)]
-        addresses = [wave.address] + [
-            Signal.like(wave.address, name=f"address_q{i}", reset_less=True) for i in range(1, timing.SATURATED)
-        ]
-        for earlier, later in itertools.pairwise(frames):
-            m.d.sync += later.eq(earlier)
-        for earlier, later in itertools.pairwise(addresses):
-            m.d.sync += later.eq(earlier)
+        # Whether the stored gradient is an operand of the sum. What is written takes its place, as what is fresh does.
+        accumulates = (first.learns | reads_gradient) & ~first.fresh
+        frame = Cat(first.learns, first.updates, reads_weight | reads_gradient, reads_weight, writes, accumulates)
+        frames = {1: data.View(_FRAME, frame)}
+        addresses = [wave.address]
+        for time in range(1, timing.SATURATED):
+            if time > 1:
+                frames[time] = Signal(_FRAME, name=f"backward_frame_q{time}")
+                m.d.sync += frames[time].eq(frames[time - 1])
+            addresses.append(Signal.like(wave.address, name=f"address_q{time}", reset_less=True))
+            m.d.sync += addresses[time].eq(addresses[time - 1])
         # Gradients are read so much later that they meet their products.
         product_time = 2 + Multiplier.LATENCY
         sum_time, step_time, gradient_time = product_time + 1, timing.SATURATED - 1, Multiplier.LATENCY - 1
@@ -325,35 +331,33 @@ class Lane(wiring.Component):
             m.d.sync += weights[time].eq(weights[time - 1])
         delta_q2 = Signal(signed(numbers.sensitivity.width), reset_less=True)
         gradient_read_q = Signal(signed(numbers.gradient_bits), reset_less=True)
-        gradient = Signal.like(gradient_read_q)
+        # What the sum begins with, or what is read: a gradient, or a weight, which may be the wider one.
+        word_bits = max(numbers.gradient_bits, numbers.weight.width)
+        word = Signal(signed(word_bits), reset_less=True)
         # Where no sensitivity goes out this sum is the chain as well, and as wide.
         total_bits = numbers.gradient_bits if has_sensitivity else bits
         total = Signal(signed(total_bits), reset_less=True)
         new_gradient = total[: numbers.gradient_bits].as_signed()
-        m.submodules.gradient_product = gradient_product = Multiplier(
-            numbers.sensitivity.width, max(numbers.operand_bits, 0 if has_sensitivity else numbers.weight.width)
-        )
-        # Where nothing is learnt both products are zero, but one: a weight that is read is its product with 1.
-        delta_q1 = Mux(frames[1].learns, delta_read.data, 0)
-        if has_sensitivity:
-            operand: Any = operand_q2
-        else:
-            operand = Mux(frames[2].reads_weight, weights[2], operand_q2)
+        m.submodules.gradient_product = gradient_product = Multiplier(numbers.sensitivity.width, numbers.operand_bits)
         # What chooses stands in front of the adders and has three inputs: ECP5's carry cells have room for that
         # (`dyadprop_boards.ecp5_packing`). The sum of a wave that learns nothing is the word on the chain, or the one
         # that is read.
         passes = (~at_product.learns).replicate(total_bits)
         added = _extend(gradient_product.product, total_bits) | (self.partial_in[:total_bits] & passes)
-        m.d.comb += [gradient_product.a.eq(delta_q2), gradient_product.b.eq(operand)]
+        m.d.comb += [gradient_product.a.eq(delta_q2), gradient_product.b.eq(operand_q2)]
+        before = frames[product_time - 1]
         m.d.sync += [
             operand_q1.eq(wave.operand),
             operand_q2.eq(operand_q1),
             weights[2].eq(weight_read.data),
-            delta_q2.eq(delta_q1 | frames[1].reads_weight),
+            delta_q2.eq(Mux(first.learns, delta_read.data, 0)),  # where nothing is learnt both products are zero
             gradient_read_q.eq(gradient_read.data),
-            gradient.eq(Mux(frames[product_time - 1].accumulates, gradient_read_q, 0)),
+            word.eq(
+                (_extend(gradient_read_q, word_bits) & before.accumulates.replicate(word_bits))
+                | (_extend(weights[product_time - 1], word_bits) & before.reads_weight.replicate(word_bits))
+            ),
             # gradient_bits hold max_batch worst-case products (widths.sum_bits), or fewer and a residual.
-            total.eq(gradient + added.as_signed()),
+            total.eq(word + added.as_signed()),
         ]
         # A wave that steps writes later than one that does not. The two never meet: a step ends its batch, and the next
         # batch's first wave comes a whole round trip behind it.
@@ -378,7 +382,7 @@ class Lane(wiring.Component):
         if has_sensitivity:
             m.submodules.product = product = Multiplier(numbers.weight.width, numbers.sensitivity.width)
             m.d.comb += [product.a.eq(weights[2]), product.b.eq(delta_q2)]
-            read = _extend(gradient, bits) & (~at_product.learns).replicate(bits)
+            read = _extend(word, bits) & (~at_product.learns).replicate(bits)
             partial = Signal(signed(bits), reset_less=True)
             # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
             m.d.sync += partial.eq(self.partial_in + (_extend(product.product, bits) | read).as_signed())

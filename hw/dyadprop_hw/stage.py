@@ -289,6 +289,9 @@ def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words
         m.d.sync += word.eq(Mux(last, 0, word + 1))
         if words > 1:
             m.d.sync += last.eq(word == words - 2)
-    reserved.drive(m, start, released)
+    # A pass takes two cycles or more: it may be counted in its second one.
+    started = Signal(name=f"{name}_started")
+    m.d.sync += started.eq(start)
+    reserved.drive(m, started, released)
     claim(m, ~queue.i.valid | queue.i.ready)
     return reserved.room
