@@ -331,8 +331,8 @@ def _size(plan: Plan) -> Plan:
     for position, shared in reversed(list(enumerate(plan.stages))):
         stage = replace(
             shared,
-            output_vectors=-(-(shared.forward_latency + deep) // interval),
-            sensitivity_vectors=-(-(shared.backward_tail + deep + 1) // interval),
+            output_vectors=-(-(shared.forward_latency + deep + timing.RELEASE) // interval),
+            sensitivity_vectors=-(-(shared.backward_tail + deep + 1 + timing.RELEASE) // interval),
         )
         before = plan.stages[position - 1] if position else None
         fill = before.output_span if before else plan.net.inputs - 1

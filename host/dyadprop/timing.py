@@ -10,6 +10,7 @@ QUEUE = 2  # accepted word -> valid word, of a queue of at most SHALLOW words
 SHALLOW = 16  # words: what lies in LUTs or registers; deeper queues have one more register, behind a block RAM
 COMMAND = QUEUE + 1  # a stage's port takes a command in -> the stage sees it
 DECISION = 2  # a stage carries a command out -> its wave leaves
+RELEASE = 1  # a vector's last word leaves a queue -> its place is counted as free
 REQUANTIZE = 2
 TABLE_LOOKUP = 6
 ISSUE = 3  # column shown to the sample memory -> wave at lane 0

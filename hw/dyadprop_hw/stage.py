@@ -289,9 +289,10 @@ def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words
         m.d.sync += word.eq(Mux(last, 0, word + 1))
         if words > 1:
             m.d.sync += last.eq(word == words - 2)
-    # A pass takes two cycles or more: it may be counted in its second one.
-    started = Signal(name=f"{name}_started")
-    m.d.sync += started.eq(start)
-    reserved.drive(m, started, released)
+    # Passes begin at one end of the lanes, and the queue is at the other. A pass takes two cycles or more: it may be
+    # counted in its second one.
+    started, freed = Signal(name=f"{name}_started"), Signal(name=f"{name}_freed")
+    m.d.sync += [started.eq(start), freed.eq(released)]
+    reserved.drive(m, started, freed)
     claim(m, ~queue.i.valid | queue.i.ready)
     return reserved.room
