@@ -15,8 +15,9 @@ from dyadprop.operations import COUNTER_BITS
 from dyadprop.plan import Plan
 from dyadprop_sim.gates import run_yosys
 from dyadprop_sim.library import BuildOptions, forget_initial_values
+from dyadprop_sim.mutation.conversation import Entry
 from dyadprop_sim.mutation.equivalence import prove_equivalent
-from dyadprop_sim.mutation.transcript import Entry, Script
+from dyadprop_sim.mutation.transcript import Script
 from dyadprop_sim.open_network import OpenNetwork
 from dyadprop_sim.verilator import NetworkSimulation
 
