@@ -34,17 +34,7 @@ HELD = (
 
 
 class Script(Waiting, Rounding, Stepping, Shaking):
-    """Drive one network through all that it can do.
-
-    Parameters
-    ----------
-    rtl : NetworkSimulation
-        Fresh from reset.
-    seed : int
-        Of the data.
-    first_count : int
-        What the counters hold after reset.
-    """
+    """Drive one network through all that it can do; made as any `Conversation` is."""
 
     def run(self) -> Iterator[Entry]:
         """Give one observation after the other."""

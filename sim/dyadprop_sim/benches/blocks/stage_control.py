@@ -26,6 +26,8 @@ PLANS = {
     "groups": StagePlan(make_numbers("relu", inputs=3, outputs=5, index=2), 2),
     "tiny": StagePlan(make_numbers("relu", inputs=1, outputs=1), 1),
     "row": StagePlan(make_numbers("relu", inputs=2, outputs=4, index=9), 4),
+    # More words than the queue of answers has places.
+    "long": StagePlan(make_numbers("relu", inputs=9, outputs=5), 2),
 }
 
 
@@ -228,7 +230,9 @@ async def commands(dut: Any, variant: str, seed: int) -> None:
         elif choice == 2:
             bench.read_out(Operation.READ_WEIGHT)
         elif choice == 3:
-            bench.read_out(Operation.READ_GRADIENT)
+            # Behind the last word comes the first one, without being told.
+            for _ in range(2):
+                bench.read_out(Operation.READ_GRADIENT)
         elif choice == 4:
             bench.send(Operation.CLEAR)
         else:
