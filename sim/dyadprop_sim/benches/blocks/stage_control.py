@@ -71,7 +71,9 @@ class ControlBench(Testbench):
         shape = LaneShape(plan)
         token = control_token(DATA_BITS)
         self.commands, self.command_times = self.source("command", token)
-        self.replies, self.reply_times = self.checked("reply", token["data"].shape)
+        self.taker, self.reply_times = self.sink("reply", token["data"].shape)
+        self.replies = self.checker("reply")
+        self.reply_times.call(self.replies.check)
         self.write, self.read = self.port("write", shape.forward), self.port("read", shape.backward)
         self.partial, self.rate = self.port("partial", signed(shape.partial_bits)), self.port("rate", shape.rate)
         self.fresh, self.learnt = self.port("fresh", unsigned(1)), self.input("learnt", unsigned(1))
@@ -244,6 +246,21 @@ async def commands(dut: Any, variant: str, seed: int) -> None:
         bench.ask_counters()
     await bench.drain()
     await bench.cycles(10)
+    await bench.finish(**bench.counts)
+
+
+@cocotb.test()
+@cocotb.parametrize(variant=named(PLANS), seed=[1])
+async def closed(dut: Any, variant: str, seed: int) -> None:
+    """Nobody takes an answer for a long time: no more read-outs begin than there are places, and none is lost."""
+    bench = ControlBench(dut, variant, seed, stalls=False)
+    await bench.start(bench.run())
+    bench.begin()
+    bench.taker.stalls.share = 1.0
+    bench.read_out(Operation.READ_WEIGHT)
+    await bench.cycles(200)
+    bench.taker.stalls.share = 0.0
+    await bench.drain()
     await bench.finish(**bench.counts)
 
 
