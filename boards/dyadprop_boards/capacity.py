@@ -12,8 +12,14 @@ from dyadprop_boards.table import BOARDS, Board
 
 LUTS_A_PRODUCT = 1000
 """Logic of a multiplier, with what goes with it, where an FPGA has none."""
-LEEWAY: dict[Resource, float] = {"luts": 1.1, "flip_flops": 1.1, "multipliers": 1.0, "block_rams": 1.0}
-"""How much of a resource may be predicted before a network is refused: LUTs and flip-flops are not known exactly."""
+Shares = dict[Resource, float]
+"""How much of each resource of an FPGA may be predicted."""
+PLACEABLE: Shares = {"luts": 0.7, "flip_flops": 0.7, "multipliers": 1.0, "block_rams": 1.0}
+"""Where lanes are shared out: 16-64-32-32-5 was placed on an LFE5U-25F with 67 % of both, and with 70 % of the LUTs and
+76 % of the flip-flops no more. A lane more is of no use to who gets no bitstream."""
+WHOLE: Shares = dict.fromkeys(RESOURCES, 1.0)
+LEEWAY: Shares = WHOLE | {"luts": 1.1, "flip_flops": 1.1}
+"""Beyond it a network is refused: LUTs and flip-flops are not known exactly."""
 
 
 def multiplier_budget(board: Board) -> int:
@@ -32,7 +38,8 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
     clock : float
         Hz.
     multipliers : int, optional
-        Budget under which lanes are shared out; where not given, as many lanes as all resources of the board allow.
+        Budget under which lanes are shared out; where not given, as many lanes as can be placed, or, where even the
+        fewest take more than that of the board, those.
 
     Raises
     ------
@@ -43,9 +50,13 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
     plans = list(_plans(net, budget))
     if multipliers is not None:
         plans = plans[:1]
-    for leeway in (False, True):
-        for plan in plans:
-            if not _short(plan, board, clock, leeway=leeway):
+    for plan in plans:
+        if not _short(plan, board, clock, PLACEABLE):
+            return plan
+    # The smallest that is within the FPGA's means: fewer lanes need more words each, which may take more block RAM.
+    for shares in (WHOLE, LEEWAY):
+        for plan in reversed(plans):
+            if not _short(plan, board, clock, shares):
                 return plan
     raise CapacityError(_refusal(net, board, clock, budget, plans))
 
@@ -61,21 +72,20 @@ def _plans(net: Network, budget: int) -> Iterator[Plan]:
         budget = plan.multipliers - 1
 
 
-def _short(plan: Plan, board: Board, clock: float, *, leeway: bool) -> dict[Resource, int]:
-    """Give the resources of which a board has too few, with what is needed."""
+def _short(plan: Plan, board: Board, clock: float, shares: Shares) -> dict[Resource, int]:
+    """Give the resources of which a plan takes more than its share of a board, with what is needed."""
     total = predict(plan, board, clock).total
-    found: dict[Resource, int] = {}
-    for resource in RESOURCES:
-        most = board.fpga.has(resource) * (LEEWAY[resource] if leeway else 1.0)
-        if total[resource] > most:
-            found[resource] = total[resource]
-    return found
+    return {
+        resource: total[resource]
+        for resource in RESOURCES
+        if total[resource] > board.fpga.has(resource) * shares[resource]
+    }
 
 
 def _fits(net: Network, board: Board, clock: float) -> bool:
     """Say whether a board takes a network, with few lanes or many: fewer need more words each."""
     plans = list(_plans(net, multiplier_budget(board)))
-    return any(not _short(plan, board, clock, leeway=False) for plan in reversed(plans))
+    return any(not _short(plan, board, clock, WHOLE) for plan in reversed(plans))
 
 
 # -- what is said ----------------------------------------------------------------------------------------------------
@@ -85,7 +95,7 @@ def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Seque
     advice = ["fewer or smaller layers"]
     if plans:
         plan = plans[-1]
-        short = _short(plan, board, clock, leeway=True)
+        short = _short(plan, board, clock, LEEWAY)
         needs = ", ".join(
             f"{used} of {board.fpga.has(resource)} {RESOURCE_NAMES[resource]}" for resource, used in short.items()
         )

@@ -131,7 +131,7 @@ class StagePlan:
     @property
     def read_latency(self) -> int:
         """Cycles from the decision to read a word to its answer."""
-        return timing.DECISION + 1 + self.lanes - 1 + timing.PARTIAL + 1
+        return timing.DECISION + timing.ENTRY + self.lanes - 1 + timing.PARTIAL + timing.ANSWER
 
     @property
     def answer_words(self) -> int:

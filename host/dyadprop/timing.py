@@ -10,21 +10,25 @@ QUEUE = 2  # accepted word -> valid word, of a queue of at most SHALLOW words
 SHALLOW = 16  # words: what lies in LUTs or registers; deeper queues have one more register, behind a block RAM
 COMMAND = QUEUE + 1  # a stage's port takes a command in -> the stage sees it
 DECISION = 2  # a stage carries a command out -> its wave leaves
+ENTRY = 1  # that wave leaves -> it is at lane 0
+ANSWER = 1  # a word read out leaves the last lane -> it is an answer
 RELEASE = 1  # a vector's last word leaves a queue -> its place is counted as free
 REQUANTIZE = 2
-TABLE_LOOKUP = 6
+TABLE_LOOKUP = 7
 ISSUE = 3  # column shown to the sample memory -> wave at lane 0
 MULTIPLIER = 4  # operands -> product
 ADDRESSED = 1  # forward wave at a lane -> its weight is read
-RESULT = ADDRESSED + 5 + MULTIPLIER  # a row's last column at a lane -> its result leaves that lane
-PARTIAL = 3 + MULTIPLIER  # backward wave at a lane -> its partial sum leaves that lane
+WEIGHT = 3  # a weight is addressed -> it is an operand; a block RAM is far from a multiplier
+RESULT = ADDRESSED + WEIGHT + MULTIPLIER + 3  # a row's last column at a lane -> its result leaves that lane
+PARTIAL = WEIGHT + MULTIPLIER + 1  # backward wave at a lane -> its partial sum leaves that lane
 GRADIENT = 6  # backward wave at a lane -> a read sees the new gradient
 WRITTEN = PARTIAL + 2  # backward wave at a lane -> the new gradient is in its memory; reads of it start later as well
-WEIGHT_STEP = 5  # gradient -> new weight and residual
-RESIDUAL = GRADIENT + WEIGHT_STEP  # backward wave that steps at a lane -> a read sees the residual
+WEIGHT_STEP = 5  # gradient -> new weight
+RESIDUAL_STEP = 4  # gradient -> residual
+RESIDUAL = GRADIENT + RESIDUAL_STEP  # backward wave that steps at a lane -> a read sees the residual
 UPDATE = WRITTEN + WEIGHT_STEP  # the same -> the new weight is in its memory
 SATURATED = UPDATE - 1  # the same -> its count of limited weights leaves that lane
-SCALE = 3  # estimate and target -> scaled difference
+SCALE = 5  # estimate and target -> scaled difference
 DIVIDE = 17  # softmax: numerator -> probability
 SOFTMAX_SUM = 2 + TABLE_LOOKUP + 1  # the last logit shown to the memory -> exponentials summed, dividing starts
 
@@ -36,7 +40,7 @@ def queue(depth: int) -> int:
 
 def activation(name: str) -> int:
     """Cycles from a pre-activation to its activation."""
-    return 3 + TABLE_LOOKUP + 1 if name in TABLE_ACTIVATIONS else REQUANTIZE
+    return 4 + TABLE_LOOKUP + 1 if name in TABLE_ACTIVATIONS else REQUANTIZE
 
 
 def delta(numbers: StageNumbers) -> int:

@@ -1,8 +1,9 @@
 """From a pre-activation to an activation, one unit a cycle, without a multiplier."""
 
+import itertools
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -60,20 +61,21 @@ class TableLookup(wiring.Component):
         m.submodules.rom = rom = Memory(shape=word.as_shape(), depth=len(entries), init=entries)
         read = rom.read_port()
         gap_q3 = delayed(m, self.argument[: table.gap_bits], 3, "gap")
+        summed = self.LATENCY - 4  # cycles of shift_and_add
         # Alone behind the ROM, so that a build can move the first one into the block, which is far from the adders.
         entry_q2, entry_q3 = (Signal(word, reset_less=True, name=name) for name in ("entry_q2", "entry_q3"))
         m.d.comb += read.addr.eq(self.argument[table.gap_bits :])
         m.d.sync += [entry_q2.eq(read.data), entry_q3.eq(entry_q2)]
 
-        way_q5 = Signal(signed(table.slope_bits + table.gap_bits + 1), reset_less=True)
-        m.d.sync += way_q5.eq(shift_and_add(m, entry_q3.step, gap_q3, "way_q4"))
-        value_q5 = delayed(m, entry_q3.value, 2, "entry_value")
-
-        value_q6 = Signal(unsigned(table.value_bits), reset_less=True)
-        rounded = round_half_even(way_q5, table.gap_bits) if table.gap_bits else 0
+        value = delayed(m, entry_q3.value, summed, "entry_value")
+        way: Any = 0
+        if table.gap_bits:
+            product = shift_and_add(m, entry_q3.step, gap_q3, summed, "way")
+            way = round_half_even(Cat(product, 0).as_signed(), table.gap_bits)
+        value_next = Signal(unsigned(table.value_bits), reset_less=True)
         # Between two entries: the sum never leaves value_bits.
-        m.d.sync += value_q6.eq(value_q5 - rounded if self.falling else value_q5 + rounded)
-        m.d.comb += self.value.eq(value_q6)
+        m.d.sync += value_next.eq(value - way if self.falling else value + way)
+        m.d.comb += self.value.eq(value_next)
         return m
 
 
@@ -148,32 +150,45 @@ class Activation(wiring.Component):
         m.d.sync += z_q1.eq(z)
 
         m.submodules.lookup = lookup = TableLookup(table)
-        limit = (1 << (table.range_bits + fraction)) - 1
+        sign = z_q1[-1]
         magnitude_q2 = Signal(len(z), reset_less=True)  # of the most negative number too
-        argument_q3 = Signal(len(lookup.argument), reset_less=True)
+        # What the table reaches to is all ones.
+        bits = table.range_bits + fraction
+        beyond_q3 = Signal(reset_less=True)
+        argument_q4 = Signal(len(lookup.argument), reset_less=True)
         m.d.sync += [
-            magnitude_q2.eq(Mux(z_q1 < 0, -z_q1, z_q1)),
-            argument_q3.eq(Mux(magnitude_q2 > limit, limit, magnitude_q2)),
+            magnitude_q2.eq((z_q1 ^ sign.replicate(len(z))).as_unsigned() + sign),
+            beyond_q3.eq(magnitude_q2[bits:].any()),
+            argument_q4.eq(delayed(m, magnitude_q2[:bits], 1, "within") | beyond_q3.replicate(bits)),
         ]
-        m.d.comb += lookup.argument.eq(argument_q3)
+        m.d.comb += lookup.argument.eq(argument_q4)
 
-        negative = delayed(m, z_q1 < 0, 2 + TableLookup.LATENCY, "negative")
-        value_q10 = Signal(Fixed(numbers.output), reset_less=True)
+        negative = delayed(m, sign, 3 + TableLookup.LATENCY, "negative")
+        value_next = Signal(Fixed(numbers.output), reset_less=True)
         mirror = 0 if numbers.activation == "tanh" else 1 << fraction
-        m.d.sync += value_q10.eq(Mux(negative, mirror - lookup.value, lookup.value))
-        m.d.comb += self.activation.eq(value_q10)
+        m.d.sync += value_next.eq(Mux(negative, mirror - lookup.value, lookup.value))
+        m.d.comb += self.activation.eq(value_next)
 
 
-def shift_and_add(m: Module, value: Any, factor: Any, name: str) -> Any:
-    """Multiply by a short unsigned factor as a sum of shifted values, without a multiplier, a cycle later.
+def shift_and_add(m: Module, value: Any, factor: Any, cycles: int, name: str) -> Any:
+    """Multiply by a short unsigned factor as a tree of sums of shifted values, without a multiplier.
 
-    Sums of three lie in registers, called ``name`` and a number; theirs is combinational.
+    Each cycle adds as few terms at once as the number of cycles allows; two need one carry chain and nothing else. The
+    sums lie in registers called ``name``, cycle and place.
     """
-    terms = [Mux(factor[k], value << k, 0) for k in range(len(factor))]
-    sums = []
-    for k in range(0, len(terms), 3):
-        part: Any = sum(terms[k + 1 : k + 3], terms[k])
-        part_next = Signal.like(part, name=f"{name}_{k}", reset_less=True)
-        m.d.sync += part_next.eq(part)
-        sums.append(part_next)
-    return sum(sums[1:], sums[0]) if sums else 0
+    terms: list[Any] = [Mux(factor[k], value << k, 0) for k in range(len(factor))]
+    together = next(count for count in itertools.count(1) if count**cycles >= len(terms))
+    for cycle in range(1, cycles + 1):
+        sums = []
+        for first in range(0, len(terms), together):
+            factor_bits = min(len(factor), (first + together) * together ** (cycle - 1))
+            part = Signal(
+                Shape(len(value) + factor_bits, signed=value.shape().signed),
+                name=f"{name}_q{cycle}_{first // together}",
+                reset_less=True,
+            )
+            m.d.sync += part.eq(sum(terms[first + 1 : first + together], terms[first]))
+            sums.append(part)
+        terms = sums
+    (total,) = terms
+    return total

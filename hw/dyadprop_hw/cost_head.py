@@ -118,15 +118,12 @@ class CostHead(wiring.Component):
         difference = value - target.payload.value[: self.target.width].as_signed()
         difference_q1 = Signal(signed(len(difference)), reset_less=True)
         scale = Signal(range(SCALE_ONE + 1), init=SCALE_ONE)
-        scaled_q3 = Signal(signed(len(difference) + SCALE_BITS + 1), reset_less=True)
-        m.d.sync += [
-            difference_q1.eq(difference),
-            scaled_q3.eq(shift_and_add(m, difference_q1, scale, "scaled_q2")),
-        ]
+        m.d.sync += difference_q1.eq(difference)
+        scaled = shift_and_add(m, difference_q1, scale, timing.SCALE - 1, "scaled")
         m.submodules.requantize = requantize = Requantize(
-            len(scaled_q3), self.target.fraction_bits + SCALE_BITS, self.sensitivity
+            len(scaled), self.target.fraction_bits + SCALE_BITS, self.sensitivity
         )
-        m.d.comb += requantize.value_in.eq(scaled_q3)
+        m.d.comb += requantize.value_in.eq(scaled)
         along = data.StructLayout({"seed": 1, "value": Fixed(self.sensitivity), "activation": Fixed(self.activation)})
         passenger = Signal(along, name="passenger")
         m.d.comb += [

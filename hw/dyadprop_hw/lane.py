@@ -246,22 +246,21 @@ class Lane(wiring.Component):
         m.d.comb += [read.addr.eq(write.addr), read.en.eq(~write.en)]
 
         frame = Cat(wave.valid & wave.last & ~wave.write, wave.first, wave.learn, wave.update)
-        added = timing.ADDRESSED + 3 + Multiplier.LATENCY  # cycles from the wave to the sum
+        added = timing.ADDRESSED + timing.WEIGHT + Multiplier.LATENCY + 1  # cycles from the wave to the sum
         frames = [frame, *(Signal(4, name=f"forward_frame_q{i}") for i in range(1, added + 1))]
         for earlier, later in itertools.pairwise(frames):
             m.d.sync += later.eq(earlier)
         before, after = frames[added - 1], frames[added]
-        operand = delayed(m, wave.operand[: numbers.operand_bits].as_signed(), timing.ADDRESSED + 2, "operand")
-        weight = Signal(signed(numbers.weight.width), reset_less=True)
+        operand = wave.operand[: numbers.operand_bits].as_signed()
         total = Signal(signed(numbers.accumulator_bits), reset_less=True)
         m.submodules.forward_product = product = Multiplier(numbers.weight.width, numbers.operand_bits)
-        m.d.comb += [product.a.eq(weight), product.b.eq(operand)]
-        m.d.sync += [
-            weight.eq(read.data),
-            # accumulator_bits hold every sum of the columns' products (widths.sum_bits); padding columns come after
-            # the last one.
-            total.eq(product.product + Mux(before[1], 0, total)),
+        m.d.comb += [
+            product.a.eq(delayed(m, read.data, timing.WEIGHT - 1, "weight")),
+            product.b.eq(delayed(m, operand, timing.ADDRESSED + timing.WEIGHT, "operand")),
         ]
+        # accumulator_bits hold every sum of the columns' products (widths.sum_bits); padding columns come after the
+        # last one.
+        m.d.sync += total.eq(product.product + Mux(before[1], 0, total))
 
         result, result_next = (Signal(self.shape.result, name=name) for name in ("result", "result_next"))
         m.d.comb += [
@@ -315,21 +314,23 @@ class Lane(wiring.Component):
             addresses.append(Signal.like(wave.address, name=f"address_q{time}", reset_less=True))
             m.d.sync += addresses[time].eq(addresses[time - 1])
         # Gradients are read so much later that they meet their products.
-        product_time = 2 + Multiplier.LATENCY
-        sum_time, step_time, gradient_time = product_time + 1, timing.SATURATED - 1, Multiplier.LATENCY - 1
+        product_time = timing.WEIGHT + Multiplier.LATENCY
+        sum_time, gradient_time = product_time + 1, product_time - 3
+        residual_time, step_time = sum_time + timing.RESIDUAL_STEP, sum_time + timing.WEIGHT_STEP
         m.d.comb += [
             weight_read.addr.eq(wave.address),
             gradient_read.addr.eq(addresses[gradient_time]),
             delta_read.addr.eq(wave.delta),
         ]
-        at_product, at_sum, at_step = (frames[time] for time in (product_time, sum_time, step_time))
-        operand_q1 = Signal(signed(numbers.operand_bits), reset_less=True)
-        operand_q2 = Signal.like(operand_q1)
+        at_product, at_sum, at_residual, at_step = (
+            frames[time] for time in (product_time, sum_time, residual_time, step_time)
+        )
         weights = {2: Signal(signed(numbers.weight.width), name="weight_q2", reset_less=True)}
         for time in range(3, sum_time + 1):
             weights[time] = Signal.like(weights[2], name=f"weight_q{time}", reset_less=True)
             m.d.sync += weights[time].eq(weights[time - 1])
         delta_q2 = Signal(signed(numbers.sensitivity.width), reset_less=True)
+        delta = delayed(m, delta_q2, timing.WEIGHT - 2, "delta_late")
         gradient_read_q = Signal(signed(numbers.gradient_bits), reset_less=True)
         # What the sum begins with, or what is read: a gradient, or a weight, which may be the wider one.
         word_bits = max(numbers.gradient_bits, numbers.weight.width)
@@ -344,11 +345,12 @@ class Lane(wiring.Component):
         # that is read.
         passes = (~at_product.learns).replicate(total_bits)
         added = _extend(gradient_product.product, total_bits) | (self.partial_in[:total_bits] & passes)
-        m.d.comb += [gradient_product.a.eq(delta_q2), gradient_product.b.eq(operand_q2)]
+        m.d.comb += [
+            gradient_product.a.eq(delta),
+            gradient_product.b.eq(delayed(m, wave.operand, timing.WEIGHT, "backward_operand")),
+        ]
         before = frames[product_time - 1]
         m.d.sync += [
-            operand_q1.eq(wave.operand),
-            operand_q2.eq(operand_q1),
             weights[2].eq(weight_read.data),
             delta_q2.eq(Mux(first.learns, delta_read.data, 0)),  # where nothing is learnt both products are zero
             gradient_read_q.eq(gradient_read.data),
@@ -366,11 +368,11 @@ class Lane(wiring.Component):
         _write(
             m,
             gradient_write,
-            Mux(at_step.updates, addresses[step_time], addresses[sum_time]),
-            Mux(at_step.updates, step.residual, new_gradient),
-            at_step.updates | learnt,
+            Mux(at_residual.updates, addresses[residual_time], addresses[sum_time]),
+            Mux(at_residual.updates, step.residual, new_gradient),
+            at_residual.updates | learnt,
         )
-        claim(m, ~(at_step.updates & learnt))
+        claim(m, ~(at_residual.updates & learnt))
         used = frames[gradient_time].learns | frames[gradient_time].reads
         claim(m, ~(gradient_write.en & used & (gradient_write.addr == gradient_read.addr)))
 
@@ -381,7 +383,7 @@ class Lane(wiring.Component):
 
         if has_sensitivity:
             m.submodules.product = product = Multiplier(numbers.weight.width, numbers.sensitivity.width)
-            m.d.comb += [product.a.eq(weights[2]), product.b.eq(delta_q2)]
+            m.d.comb += [product.a.eq(weights[timing.WEIGHT]), product.b.eq(delta)]
             read = _extend(word, bits) & (~at_product.learns).replicate(bits)
             partial = Signal(signed(bits), reset_less=True)
             # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.

@@ -68,11 +68,13 @@ class WeightStep(wiring.Component):
 
     Notes
     -----
-    Free running; latency ``LATENCY``, interval 1; no multiplier. The residual needs no subtraction: ``G - u 2^s`` is
-    the ``s`` low bits of ``G``, less ``2^s`` where ``u`` was rounded up, and ``-2^s`` is the complement of the mask.
+    Free running; latency ``LATENCY``, of the residual ``RESIDUAL_LATENCY``; interval 1; no multiplier. The residual
+    needs no subtraction: ``G - u 2^s`` is the ``s`` low bits of ``G``, less ``2^s`` where ``u`` was rounded up, and
+    ``-2^s`` is the complement of the mask.
     """
 
     LATENCY = timing.WEIGHT_STEP
+    RESIDUAL_LATENCY = timing.RESIDUAL_STEP
 
     gradient: Signal
     weight: Any
@@ -181,19 +183,17 @@ class WeightStep(wiring.Component):
         below_q5, saturated_q5, ones_q5 = (
             Signal(name=name, reset_less=True) for name in ("below_q5", "saturated_q5", "ones_q5")
         )
-        residual_q5 = Signal.like(residual_q4)
         below_q4 = Mux(far_q4, ~negative_q4, ~complement_q4[-1])
         outside_q4 = far_q4 | (complement_q4[low_bits:-1] ^ complement_q4[-1].replicate(2)).any()
         m.d.sync += [
             complement_q5.eq(Mux(outside_q4, -1, complement_q4)),
             below_q5.eq(below_q4),
             ones_q5.eq(outside_q4 & ~below_q4),
-            residual_q5.eq(residual_q4),
             saturated_q5.eq(outside_q4),
         ]
         m.d.comb += [
             self.weight_out.eq(Cat(~complement_q5 | ones_q5.replicate(low_bits), below_q5)),
-            self.residual.eq(residual_q5),
+            self.residual.eq(residual_q4),
             self.saturated.eq(saturated_q5),
         ]
         return m
