@@ -51,7 +51,8 @@ class CostHead(wiring.Component):
     One word a cycle, no multiplier; ``Plan.head_latency`` cycles.
     """
 
-    SEED_QUEUE = 8  # more than the way from a joined pair to a word leaving the queue: one word a cycle
+    # More than the way from a joined pair to a word leaving the queue: one word a cycle.
+    SEED_QUEUE = timing.SCALE + timing.REQUANTIZE + timing.QUEUE + 1
 
     activation_in: Any
     output: Any
