@@ -316,7 +316,7 @@ class Lane(wiring.Component):
         # Gradients are read so much later that they meet their products.
         product_time = timing.WEIGHT + Multiplier.LATENCY
         sum_time, gradient_time = product_time + 1, product_time - 3
-        residual_time, step_time = sum_time + timing.RESIDUAL_STEP, sum_time + timing.WEIGHT_STEP
+        residual_time, step_time = sum_time + timing.RESIDUAL, sum_time + timing.WEIGHT_STEP
         m.d.comb += [
             weight_read.addr.eq(wave.address),
             gradient_read.addr.eq(addresses[gradient_time]),
@@ -361,18 +361,12 @@ class Lane(wiring.Component):
             # gradient_bits hold max_batch worst-case products (widths.sum_bits), or fewer and a residual.
             total.eq(word + added.as_signed()),
         ]
-        # A wave that steps writes later than one that does not. The two never meet: a step ends its batch, and the next
-        # batch's first wave comes a whole round trip behind it.
-        learnt = (at_sum.learns & ~at_sum.updates) | at_sum.writes
-        m.d.comb += [step.gradient.eq(new_gradient), step.weight.eq(weights[sum_time])]
-        _write(
-            m,
-            gradient_write,
-            Mux(at_residual.updates, addresses[residual_time], addresses[sum_time]),
-            Mux(at_residual.updates, step.residual, new_gradient),
-            at_residual.updates | learnt,
-        )
-        claim(m, ~(at_residual.updates & learnt))
+        m.d.comb += [
+            step.gradient.eq(new_gradient),
+            step.weight.eq(weights[sum_time]),
+            step.update.eq(at_sum.updates),
+        ]
+        _write(m, gradient_write, addresses[residual_time], step.residual, at_residual.learns | at_residual.writes)
         used = frames[gradient_time].learns | frames[gradient_time].reads
         claim(m, ~(gradient_write.en & used & (gradient_write.addr == gradient_read.addr)))
 

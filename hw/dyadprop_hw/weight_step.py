@@ -61,6 +61,8 @@ class WeightStep(wiring.Component):
     weight : In(Fixed(W_l))
     rate : In(rate_layout)
         Holds still while steps are taken.
+    update : In(1)
+        Whether a step is taken: else the residual is the gradient.
     weight_out : Out(Fixed(W_l))
     residual : Out(signed(gradient_bits))
     saturated : Out(1)
@@ -74,11 +76,12 @@ class WeightStep(wiring.Component):
     """
 
     LATENCY = timing.WEIGHT_STEP
-    RESIDUAL_LATENCY = timing.RESIDUAL_STEP
+    RESIDUAL_LATENCY = timing.RESIDUAL
 
     gradient: Signal
     weight: Any
     rate: data.View
+    update: Signal
     weight_out: Any
     residual: Signal
     saturated: Signal
@@ -90,6 +93,7 @@ class WeightStep(wiring.Component):
                 "gradient": In(signed(numbers.gradient_bits)),
                 "weight": In(Fixed(numbers.weight)),
                 "rate": In(rate_layout(numbers.gradient_bits)),
+                "update": In(1),
                 "weight_out": Out(Fixed(numbers.weight)),
                 "residual": Out(signed(numbers.gradient_bits)),
                 "saturated": Out(1),
@@ -140,7 +144,8 @@ class WeightStep(wiring.Component):
             by_4_q2.eq(_shift(m, by_16_q1, shift[_FINE_BITS : 2 * _FINE_BITS], _FINE, window)),
             Cat(half_q3, floor_q3).eq(_shift(m, by_4_q2, fine, 1, 1 + step_bits)),
         ]
-        low_q3 = delayed(m, self.gradient[: bits - 1], 3, "low")
+        gradient_q3 = delayed(m, self.gradient, 3, "gradient")
+        update_q3 = delayed(m, self.update, 3, "update")
         sticky_q2, far_q2 = (Signal(name=name, reset_less=True) for name in ("sticky_q2", "far_q2"))
         m.d.sync += [
             sticky_q2.eq(delayed(m, Cat(stickies), 1, "stickies").any()),
@@ -166,15 +171,17 @@ class WeightStep(wiring.Component):
         is_sign = Cat(shifted(bits - place) if place < bits else Const(1, 1) for place in range(step_bits))
         step = (floor_q3 | (is_sign & negative_q3.replicate(step_bits))).as_signed()
         complement_q4 = Signal(signed(q.width + 2), reset_less=True)
-        residual_q4 = Signal(signed(bits), reset_less=True)
         m.d.sync += [
             far_q4.eq(far_q3),
             negative_q4.eq(negative_q3),
             # ~(W - u - up) is u + ~W + up: one carry chain, in which 1 + up makes the carry, and no operand to invert
             # that has more than one input.
             complement_q4.eq((Cat(1, step).as_signed() + Cat(up, ~weight).as_signed())[1:].as_signed()),
-            residual_q4.eq(Cat((low_q3 & mask) | (up.replicate(bits - 1) & ~mask), up)),
         ]
+
+        # A LUT of four inputs a bit.
+        kept = Cat(mask, 0) | (~update_q3).replicate(bits)
+        residual = (gradient_q3 & kept) | (up.replicate(bits) & ~kept)
 
         # A limited weight is its sign, and all other bits the other way: cleared, or with ones over them. What is set
         # begins so too: ECP5's registers cannot begin with one value and be set to another.
@@ -193,7 +200,7 @@ class WeightStep(wiring.Component):
         ]
         m.d.comb += [
             self.weight_out.eq(Cat(~complement_q5 | ones_q5.replicate(low_bits), below_q5)),
-            self.residual.eq(residual_q4),
+            self.residual.eq(residual),
             self.saturated.eq(saturated_q5),
         ]
         return m

@@ -55,7 +55,7 @@ async def words(dut: Any, variant: str, seed: int) -> None:
     port = bench.port("rate", rate)
     port.set({"shift": 0, "mask": 0})
     driver, monitor = bench.pipe(
-        {"weight": Fixed(n.weight), "gradient": signed(n.gradient_bits)},
+        {"weight": Fixed(n.weight), "gradient": signed(n.gradient_bits), "update": unsigned(1)},
         {"weight_out": Fixed(n.weight), "saturated": unsigned(1)},
     )
     _, residual_monitor = bench.pipe({}, {"residual": signed(n.gradient_bits)})
@@ -68,11 +68,14 @@ async def words(dut: Any, variant: str, seed: int) -> None:
         weights, gradients = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
         expected: list[dict[str, Item]] = []
         residuals: list[dict[str, Item]] = []
-        for new, residual, limited in zip(*arithmetic.step(weights, gradients, shift, n.weight), strict=True):
+        inputs: list[dict[str, Item]] = []
+        steps = zip(*arithmetic.step(weights, gradients, shift, n.weight), strict=True)
+        for (weight, gradient), (new, residual, limited) in zip(pairs, steps, strict=True):
             # A residual of the largest shifts may not fit; no rate that the host allows leaves such a one.
             wrapped = (int(residual) + (1 << n.gradient_bits - 1)) % (1 << n.gradient_bits) - (1 << n.gradient_bits - 1)
             expected.append({"weight_out": int(new), "saturated": int(limited)})
-            residuals.append({"residual": wrapped})
-        inputs: list[dict[str, Item]] = [{"weight": weight, "gradient": gradient} for weight, gradient in pairs]
+            update = bench.rng.randrange(2)
+            inputs.append({"weight": weight, "gradient": gradient, "update": update})
+            residuals.append({"residual": wrapped if update else gradient})
         await compare(driver, monitor, inputs, expected, WeightStep.LATENCY)
         await compare(driver, residual_monitor, inputs, residuals, WeightStep.RESIDUAL_LATENCY)
