@@ -9,7 +9,7 @@ import pytest
 import dyadprop as dp
 from dyadprop.plan import plan_network
 from dyadprop_boards import resources
-from dyadprop_boards.capacity import choose_plan, multiplier_budget
+from dyadprop_boards.capacity import PLACEABLE, choose_plan, multiplier_budget
 from dyadprop_boards.fpgas import RESOURCES
 from dyadprop_boards.resources import predict
 from dyadprop_boards.table import BOARDS, Board, find_board
@@ -47,10 +47,22 @@ def test_lanes_are_fewer_where_another_resource_is_short(monkeypatch: pytest.Mon
     monkeypatch.setattr(resources, "coefficients", lambda family: table)
     plan = choose_plan(net, board, 80e6)
     plans = [plan_network(net, budget) for budget in range(7, 157)]
-    fitting = [other for other in plans if predict(other, board, 80e6).total["luts"] <= board.fpga.luts]
+    most = PLACEABLE["luts"] * board.fpga.luts
+    fitting = [other for other in plans if predict(other, board, 80e6).total["luts"] <= most]
     assert plan in fitting
     assert plan.interval == min(other.interval for other in fitting)
     assert 7 < plan.multipliers < 60
+
+
+def test_lanes_are_fewest_where_even_they_take_more_than_can_be_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, board = chain(64, 32, 10), find_board("ulx3s-85f")
+    for share, fitting in ((0.8, True), (1.05, True), (1.15, False)):
+        table = {"board": {"flip_flops": {"one": share * board.fpga.flip_flops}}}
+        monkeypatch.setattr(resources, "coefficients", lambda family, table=table: table)
+        if fitting:
+            assert choose_plan(net, board, 80e6).lanes == (1, 1)
+        else:
+            assert re.search(r"with lanes 1/1 needs \d+ of \d+ flip-flops: ", refusal(net, board))
 
 
 def test_a_budget_of_the_user_is_kept() -> None:
