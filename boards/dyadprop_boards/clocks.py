@@ -45,7 +45,9 @@ class PowerOnReset(wiring.Component):
         stable = Signal()
         m.submodules.synchronizer = FFSynchronizer(self.locked, stable, o_domain="power_on")
         waited = Signal(range(self.cycles + 1))
-        m.d.power_on += self.reset.eq(waited != self.cycles)
+        # One rank is where the lock comes from, the other where the reset goes to.
+        reset = Signal(init=1)
+        m.d.power_on += [reset.eq(waited != self.cycles), self.reset.eq(reset)]
         with m.If(~stable):
             m.d.power_on += waited.eq(0)
         with m.Elif(waited != self.cycles):

@@ -63,9 +63,9 @@ class StagePlan:
     @property
     def first_output(self) -> int:
         """Cycles from the last input accepted to the first output offered, in an idle stage."""
-        decide = 2  # the memory counts the sample; the pass starts
         return (
-            decide
+            timing.COUNTED
+            + 1  # the pass starts
             + timing.ISSUE
             + self.numbers.columns
             - 1
@@ -257,10 +257,9 @@ class Plan:
         the step's wave.
         """
         first = self.stages[0]
-        start = 1  # of the forward pass, after the last input word; that word is there already
         round_trip = (
             sum(stage.forward_latency for stage in self.stages)
-            - start
+            - timing.COUNTED  # the sample is there already
             + self.head_latency
             + sum(stage.backward_latency for stage in self.stages[1:])
         )

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -166,7 +166,9 @@ class Activation(wiring.Component):
         negative = delayed(m, sign, 3 + TableLookup.LATENCY, "negative")
         value_next = Signal(Fixed(numbers.output), reset_less=True)
         mirror = 0 if numbers.activation == "tanh" else 1 << fraction
-        m.d.sync += value_next.eq(Mux(negative, mirror - lookup.value, lookup.value))
+        # mirror - value is its complement and mirror + 1.
+        word = Cat(lookup.value, Const(0, len(value_next)))[: len(value_next)] ^ negative.replicate(len(value_next))
+        m.d.sync += value_next.eq(word + Mux(negative, mirror + 1, 0))
         m.d.comb += self.activation.eq(value_next)
 
 

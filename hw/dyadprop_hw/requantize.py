@@ -70,18 +70,23 @@ class Requantize(wiring.Component):
         super().__init__({"value_in": In(signed(width)), "value_out": Out(Fixed(q)), "saturated": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
-        """Round in the first cycle, saturate in the second."""
+        """Round in the first cycle, look at what is too much for the format in the second, saturate in the third."""
         m = Module()
         rounded = round_half_even(self.value_in, self.fraction_bits - self.q.fraction_bits)
         rounded_q1 = Signal(signed(len(rounded)), reset_less=True)
-        value_q2 = Signal(Fixed(self.q), reset_less=True)
-        saturated_q2 = Signal(reset_less=True)
-        m.d.sync += rounded_q1.eq(rounded)
-        above = rounded_q1 > self.q.max_int
-        below = rounded_q1 < self.q.min_int
+        value_q2, value_q3 = (Signal(Fixed(self.q), reset_less=True, name=name) for name in ("value_q2", "value_q3"))
+        outside_q2, below_q2, saturated_q3 = (
+            Signal(name=name, reset_less=True) for name in ("outside_q2", "below_q2", "saturated_q3")
+        )
+        below = rounded_q1[-1]
+        above_value = rounded_q1[self.q.width - 1 :]  # bits that are all the sign, in a number of the format
         m.d.sync += [
-            value_q2.eq(Mux(above, self.q.max_int, Mux(below, self.q.min_int, rounded_q1))),
-            saturated_q2.eq(above | below),
+            rounded_q1.eq(rounded),
+            value_q2.eq(rounded_q1),
+            below_q2.eq(below),
+            outside_q2.eq((above_value ^ below.replicate(len(above_value))).any()),
+            value_q3.eq(Mux(outside_q2, Mux(below_q2, self.q.min_int, self.q.max_int), value_q2)),
+            saturated_q3.eq(outside_q2),
         ]
-        m.d.comb += [self.value_out.eq(value_q2), self.saturated.eq(saturated_q2)]
+        m.d.comb += [self.value_out.eq(value_q3), self.saturated.eq(saturated_q3)]
         return m

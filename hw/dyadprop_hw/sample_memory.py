@@ -99,8 +99,11 @@ class SampleMemory(wiring.Component):
         def after(value: Signal, limit: int) -> Any:
             return Mux(value == limit - 1, 0, value + 1)
 
-        def next_base(base: Signal) -> Any:
-            return Mux(base == words - inputs, 0, base + inputs)
+        def next_base(base: Signal, name: str) -> Signal:
+            # A sample lasts two cycles or more.
+            following = Signal.like(base, name=name, init=inputs % words)
+            m.d.sync += following.eq(Mux(base == words - inputs, 0, base + inputs))
+            return following
 
         # Arrival: words are stored one behind the other, so the ring needs one counter and the sample's column another.
         write_address = Signal(range(words))
@@ -134,6 +137,7 @@ class SampleMemory(wiring.Component):
 
         # Forward: the columns of one sample, once for each row group.
         forward_base = Signal(range(words))
+        forward_base_after = next_base(forward_base, "forward_base_after")
         forward_address = Signal(range(words))
         forward_place = Signal(range(self.depth))
         m.d.comb += [
@@ -148,23 +152,25 @@ class SampleMemory(wiring.Component):
         with m.If(self.forward_row):
             m.d.sync += forward_address.eq(forward_base)
         with m.If(self.forward_end):
-            base = next_base(forward_base)
             m.d.sync += [
-                forward_base.eq(base),
-                forward_address.eq(base),
+                forward_base.eq(forward_base_after),
+                forward_address.eq(forward_base_after),
                 forward_place.eq(after(forward_place, self.depth)),
             ]
 
         # Backward: the oldest sample; one that is not learnt from is dropped here instead.
         backward_base = Signal(range(words))
+        backward_base_after = next_base(backward_base, "backward_base_after")
         backward_address = Signal(range(words))
-        backward_place, backward_place_after = (Signal(range(self.depth), init=k % self.depth) for k in range(2))
+        backward_place = Signal(range(self.depth))
         backward_busy = Signal()
         oldest_learns = Signal()
-        dropped = finished.some & ~oldest_learns & ~backward_busy
+        known, passed_q1, dropped_q1 = Signal(), Signal(), Signal()
+        dropped = known & ~oldest_learns & ~backward_busy
         m.d.comb += [
             backward_read.addr.eq(backward_address),
-            self.backward_ready.eq(finished.some & oldest_learns),
+            known.eq(finished.some & ~passed_q1),
+            self.backward_ready.eq(known & oldest_learns),
         ]
         with m.If(self.backward_end):
             m.d.sync += backward_busy.eq(0)
@@ -172,21 +178,27 @@ class SampleMemory(wiring.Component):
             m.d.sync += [backward_busy.eq(1), self.backward_update.eq(update[backward_place])]
         with m.If(self.backward_next):
             m.d.sync += backward_address.eq(backward_address + 1)
-        with m.If(self.backward_end | dropped):
-            base = next_base(backward_base)
-            m.d.sync += [backward_base.eq(base), backward_address.eq(base)]
+        gone = self.backward_end | dropped_q1
+        with m.If(gone):
+            m.d.sync += [backward_base.eq(backward_base_after), backward_address.eq(backward_base_after)]
         passed = self.backward_start | dropped
-        # The place counts on at the start: the next sample's flag is wanted while this one's pass still runs.
+        # The place counts on at the start: the next sample's flag is wanted while this one's pass still runs. A pass
+        # takes two cycles or more: it is counted in its second one, and only then the next flag and the count are right.
         with m.If(passed):
-            m.d.sync += [
-                backward_place.eq(backward_place_after),
-                backward_place_after.eq(after(backward_place_after, self.depth)),
-            ]
-        m.d.sync += oldest_learns.eq(Mux(passed, learn[backward_place_after], learn[backward_place]))
+            m.d.sync += backward_place.eq(after(backward_place, self.depth))
+        m.d.sync += [passed_q1.eq(passed), dropped_q1.eq(dropped), oldest_learns.eq(learn[backward_place])]
 
-        stored.drive(m, begun, self.backward_end | dropped)
-        waiting.drive(m, arrived, self.forward_start)
-        finished.drive(m, self.forward_end, passed)
+        arrived_q1, forward_start_q1, forward_end_q1 = (
+            Signal(name=name) for name in ("arrived_q1", "forward_start_q1", "forward_end_q1")
+        )
+        m.d.sync += [
+            arrived_q1.eq(arrived),
+            forward_start_q1.eq(self.forward_start),
+            forward_end_q1.eq(self.forward_end),
+        ]
+        stored.drive(m, begun, gone)
+        waiting.drive(m, arrived_q1, forward_start_q1)
+        finished.drive(m, forward_end_q1, passed_q1)
         # A word is never written while it is read.
         reads_forward = self.forward_next | self.forward_row
         reads_backward = self.backward_next | self.backward_end

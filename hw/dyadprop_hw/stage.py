@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,6 +21,7 @@ from dyadprop_hw.layouts import (
     StageStatus,
     activation_token,
     control_token,
+    delayed,
     register_wave,
     sensitivity_token,
 )
@@ -164,7 +165,7 @@ class Stage(wiring.Component):
 
         # Parameters move only while no sample is in flight, and gradients only after the last one is written. Behind a
         # step the last lane's count of limited weights has arrived as well.
-        drained = Lane.UPDATE_LATENCY + plan.lanes
+        drained = Lane.UPDATE_LATENCY + plan.lanes + 1
         draining = Signal(range(drained + 1))
         with m.If(backward.busy):
             m.d.sync += draining.eq(Mux(memory.backward_update, drained, Lane.GRADIENT_LATENCY))
@@ -183,7 +184,7 @@ class Stage(wiring.Component):
         ]
         for position, events in enumerate((activation_saturated, sensitivity_saturated, last.saturated_out)):
             count = Signal(COUNTER_BITS, name=f"saturations_{position}")
-            m.d.sync += count.eq(count + events)
+            m.d.sync += count.eq(count + delayed(m, Value.cast(events), 1, f"saturated_{position}"))
             m.d.comb += control.counters[position].eq(count)
         return m
 

@@ -183,7 +183,9 @@ class ControlBench(Testbench):
                     stored[now + timing.PARTIAL] = True
                 else:
                     assert wave["fresh"] == was_fresh or wave["operation"] != BackwardOperation.READ_GRADIENT.value
-                    answers[now - timing.DECISION + self.plan.read_latency - timing.ANSWER] = answer(place, wave["operation"])
+                    answers[now - timing.DECISION + self.plan.read_latency - timing.ANSWER] = answer(
+                        place, wave["operation"]
+                    )
             if stored.pop(now, False):
                 self.partials.check(self.partial.get())
             elif now > 10 and self.read_times and now > self.read_times[0] + timing.PARTIAL:
