@@ -183,7 +183,7 @@ class SampleMemory(wiring.Component):
             m.d.sync += [backward_base.eq(backward_base_after), backward_address.eq(backward_base_after)]
         passed = self.backward_start | dropped
         # The place counts on at the start: the next sample's flag is wanted while this one's pass still runs. A pass
-        # takes two cycles or more: it is counted in its second one, and only then the next flag and the count are right.
+        # takes two cycles or more: it is counted in its second one; behind that the count and the flag are the next's.
         with m.If(passed):
             m.d.sync += backward_place.eq(after(backward_place, self.depth))
         m.d.sync += [passed_q1.eq(passed), dropped_q1.eq(dropped), oldest_learns.eq(learn[backward_place])]

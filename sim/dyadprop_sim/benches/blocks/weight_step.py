@@ -48,7 +48,7 @@ def draw(rng: random.Random, variant: str, shift: int, count: int) -> list[tuple
 @cocotb.test()
 @cocotb.parametrize(variant=named(NUMBERS), seed=[1])
 async def words(dut: Any, variant: str, seed: int) -> None:
-    """One word a cycle, at every shift that there is, after exactly ``LATENCY``; the residual after ``RESIDUAL_LATENCY``."""
+    """One word a cycle, at every shift that there is, after exactly ``LATENCY``; residuals ``RESIDUAL_LATENCY``."""
     bench = Testbench(dut, variant, seed)
     n = NUMBERS[variant]
     rate = rate_layout(n.gradient_bits)
