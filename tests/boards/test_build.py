@@ -186,7 +186,7 @@ def test_a_report_that_says_nothing_of_the_clock(tools: Tools, fmax: str, messag
 def test_too_much_logic_is_refused_behind_synthesis(tools: Tools) -> None:
     tools.make(cells='{"LUT4": 30000, "DP16KD": 60}')
     message = (
-        r"^network 2-2-1 with lanes 1/1 needs 30000 of 24288 luts, 60 of 56 block rams of board ulx3s-12f; fewer lanes"
+        r"^network 2-2-1 with lanes 2/1 needs 30000 of 24288 luts, 60 of 56 block rams of board ulx3s-12f; fewer lanes"
     )
     with pytest.raises(dp.CapacityError, match=message):
         make(tools)

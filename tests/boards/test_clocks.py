@@ -18,7 +18,7 @@ from dyadprop_boards.top import BoardTop
 from tests.boards.small_chip import SmallChip
 
 CYCLES = 9
-LATENCY = 3  # two of the synchronizer, one of the register behind the counter
+LATENCY = 4  # two of the synchronizer, two of the registers behind the counter
 
 
 def simulate(lock: list[int]) -> list[int]:

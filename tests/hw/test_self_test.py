@@ -46,7 +46,7 @@ NETWORKS = {
 }
 NETWORKS["single"] = Network(2, [Dense(3, "relu"), Dense(2)], formats=SMALL, max_batch=1)
 FAULTY = Network(2, [Dense(3, "tanh", lanes=2), Dense(2)], formats=SMALL, input_gradient=True)
-WAIT = 200_000  # cycles: more than any of these tests takes
+WAIT = 300_000  # cycles: more than any of these tests takes
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
