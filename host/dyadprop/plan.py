@@ -65,7 +65,8 @@ class StagePlan:
         """Cycles from the last input accepted to the first output offered, in an idle stage."""
         return (
             timing.COUNTED
-            + 1  # the pass starts
+            + timing.START
+            + 1
             + timing.ISSUE
             + self.numbers.columns
             - 1
@@ -84,7 +85,7 @@ class StagePlan:
     @property
     def load_latency(self) -> int:
         """Cycles from the last sensitivity accepted to the pass: slope, rows that do not exist, and the decision."""
-        return timing.delta(self.numbers) + self.groups * self.lanes - self.numbers.outputs + 1
+        return timing.delta(self.numbers) + self.groups * self.lanes - self.numbers.outputs + 1 + timing.START
 
     @property
     def backward_tail(self) -> int:
@@ -115,7 +116,8 @@ class StagePlan:
     @property
     def banks(self) -> int:
         """Vectors of deltas that a lane has room for: a vector holds one from its first word to its pass's end."""
-        held = self.groups * self.lanes + timing.delta(self.numbers) + timing.ISSUE - 1 + self.backward_cycles
+        before = self.groups * self.lanes + timing.delta(self.numbers) + timing.START
+        held = before + timing.ISSUE - 1 + self.backward_cycles
         return -(-held // self.tick)
 
     @property
@@ -263,7 +265,15 @@ class Plan:
             + self.head_latency
             + sum(stage.backward_latency for stage in self.stages[1:])
         )
-        return round_trip + first.load_latency + first.backward_cycles + timing.UPDATE - timing.ADDRESSED - 1
+        return (
+            round_trip
+            + first.load_latency
+            + first.backward_cycles
+            + timing.UPDATE
+            - timing.ADDRESSED
+            - timing.START
+            - 1
+        )
 
 
 def plan_network(net: Network, multipliers: int = DEFAULT_MULTIPLIERS) -> Plan:
@@ -331,7 +341,7 @@ def _size(plan: Plan) -> Plan:
         stage = replace(
             shared,
             output_vectors=-(-(shared.forward_latency + deep + timing.RELEASE) // interval),
-            sensitivity_vectors=-(-(shared.backward_tail + deep + 1 + timing.RELEASE) // interval),
+            sensitivity_vectors=-(-(timing.START + shared.backward_tail + deep + timing.RELEASE + 1) // interval),
         )
         before = plan.stages[position - 1] if position else None
         fill = before.output_span if before else plan.net.inputs - 1

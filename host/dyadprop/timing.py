@@ -16,6 +16,7 @@ RELEASE = 1  # a vector's last word leaves a queue -> its place is counted as fr
 REQUANTIZE = 3
 TABLE_LOOKUP = 7
 COUNTED = 2  # a sample's last word comes -> its forward pass may start
+START = 1  # a pass is decided on -> it starts; its first column is shown a cycle later
 ISSUE = 3  # column shown to the sample memory -> wave at lane 0
 MULTIPLIER = 4  # operands -> product
 ADDRESSED = 1  # forward wave at a lane -> its weight is read

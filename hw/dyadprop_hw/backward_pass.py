@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
+from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import BackwardOperation, Fixed, register_wave
 
@@ -20,13 +21,14 @@ class BackwardPass(wiring.Component):
 
     Members
     -------
-    ready : In(1)
-        The oldest sample waits, its deltas are in the lanes, and a place in the sensitivity queue is free.
+    start : In(1)
+        The oldest sample waits, its deltas are in the lanes, and a place in the sensitivity queue is free; right behind
+        the pass before at the earliest.
     activation : In(Fixed(A_{l-1}))
         The memory's answer, one cycle after the column was shown.
     fresh, update : In(1)
         Gradients start from zero; the sample in its pass takes the step.
-    start, next_column, end : Out(1)
+    next_column, end : Out(1)
         To the sample memory and the delta banks.
     busy : Out(1)
     read : In(backward_wave)
@@ -42,11 +44,10 @@ class BackwardPass(wiring.Component):
 
     LATENCY = timing.ISSUE
 
-    ready: Signal
+    start: Signal
     activation: Any
     fresh: Signal
     update: Signal
-    start: Signal
     next_column: Signal
     end: Signal
     busy: Signal
@@ -57,11 +58,10 @@ class BackwardPass(wiring.Component):
         self.shape = shape
         super().__init__(
             {
-                "ready": In(1),
+                "start": In(1),
                 "activation": In(Fixed(shape.numbers.input)),
                 "fresh": In(1),
                 "update": In(1),
-                "start": Out(1),
                 "next_column": Out(1),
                 "end": Out(1),
                 "busy": Out(1),
@@ -86,7 +86,6 @@ class BackwardPass(wiring.Component):
         beyond: Any = Signal() if pitch > columns else Const(0)
         m.d.comb += [
             self.next_column.eq(self.busy & group_end & more),
-            self.start.eq(self.ready & (~self.busy | self.end)),
         ]
         with m.If(self.busy):
             # While a column lasts, ``ends`` does not change.
@@ -111,6 +110,7 @@ class BackwardPass(wiring.Component):
             m.d.sync += [self.busy.eq(0), bank.eq(self.shape.next_bank(bank))]
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
+        claim(m, ~self.start | ~self.busy | self.end)
 
         # One cycle later the memory answers; a register stands alone behind it, so that a build can move it into the
         # block.

@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from dyadprop import timing
+from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
 from dyadprop_hw.layouts import Fixed, delayed, register_wave
 
@@ -20,13 +21,13 @@ class ForwardPass(wiring.Component):
 
     Members
     -------
-    ready : In(1)
-        A sample waits and a place in the output queue is free.
+    start : In(1)
+        A sample waits and a place in the output queue is free; right behind the pass before at the earliest.
     learn, update : In(1)
         Flags of the sample in its pass.
     activation : In(Fixed(A_{l-1}))
         The memory's answer, one cycle after the column was shown.
-    start, next_column, row_end, end : Out(1)
+    next_column, row_end, end : Out(1)
         To the sample memory.
     busy : Out(1)
     write : In(forward_wave)
@@ -36,18 +37,15 @@ class ForwardPass(wiring.Component):
 
     Notes
     -----
-    A pass takes ``R * max(n_in + 1, P)`` cycles and starts in the cycle after ``ready``, or right behind its
-    predecessor. With
-    more lanes than columns a row group waits, because the ``P`` results of the one before leave at one a cycle.
+    A pass takes ``R * max(n_in + 1, P)`` cycles and starts in the cycle after ``start``. With more lanes than columns a row group waits, because the ``P`` results of the one before leave at one a cycle.
     """
 
     LATENCY = timing.ISSUE
 
-    ready: Signal
+    start: Signal
     learn: Signal
     update: Signal
     activation: Any
-    start: Signal
     next_column: Signal
     row_end: Signal
     end: Signal
@@ -59,11 +57,10 @@ class ForwardPass(wiring.Component):
         self.shape = shape
         super().__init__(
             {
-                "ready": In(1),
+                "start": In(1),
                 "learn": In(1),
                 "update": In(1),
                 "activation": In(Fixed(shape.numbers.input)),
-                "start": Out(1),
                 "next_column": Out(1),
                 "row_end": Out(1),
                 "end": Out(1),
@@ -87,7 +84,6 @@ class ForwardPass(wiring.Component):
         bias = Signal()
         beyond: Any = Signal() if pitch > columns else Const(0)
         m.d.comb += [
-            self.start.eq(self.ready & (~self.busy | self.end)),
             self.next_column.eq(self.busy & more),
         ]
         with m.If(self.busy):
@@ -112,6 +108,7 @@ class ForwardPass(wiring.Component):
             m.d.sync += [self.busy.eq(0), address.eq(0)]
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
+        claim(m, ~self.start | ~self.busy | self.end)
 
         # One cycle later the memory answers; a register stands alone behind it, so that a build can move it into the
         # block. The bias column's activation is 1.0.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Array, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -36,7 +36,7 @@ class SampleMemory(wiring.Component):
     backward_update : Out(1)
         Of the sample in its backward pass.
     forward_start, forward_next, forward_row, forward_end : In(1)
-        Take the waiting sample; go to its next column; back to its first column; done with it (comes with
+        Take the waiting sample, a cycle after that was decided; go to its next column; back to its first column; done with it (comes with
         ``forward_row``).
     backward_start, backward_next, backward_end : In(1)
         The same for the backward pass; the end sets the sample's place free.
@@ -100,7 +100,7 @@ class SampleMemory(wiring.Component):
             return Mux(value == limit - 1, 0, value + 1)
 
         def next_base(base: Signal, name: str) -> Signal:
-            # A sample lasts two cycles or more.
+            # A pass takes two cycles or more.
             following = Signal.like(base, name=name, init=inputs % words)
             m.d.sync += following.eq(Mux(base == words - inputs, 0, base + inputs))
             return following
@@ -143,10 +143,15 @@ class SampleMemory(wiring.Component):
         m.d.comb += [
             forward_read.addr.eq(forward_address),
         ]
-        m.d.sync += [
-            self.forward_learn.eq(learn[forward_place]),
-            self.forward_update.eq(update[forward_place]),
-        ]
+        # The place counts on at the start: the next sample's flags are wanted while this one's pass still runs.
+        following = data.View(data.StructLayout({"learn": 1, "update": 1}), Signal(2, name="following"))
+        m.d.sync += [following.learn.eq(learn[forward_place]), following.update.eq(update[forward_place])]
+        with m.If(self.forward_start):
+            m.d.sync += [
+                self.forward_learn.eq(following.learn),
+                self.forward_update.eq(following.update),
+                forward_place.eq(after(forward_place, self.depth)),
+            ]
         with m.If(self.forward_next):
             m.d.sync += forward_address.eq(forward_address + 1)
         with m.If(self.forward_row):
@@ -155,7 +160,6 @@ class SampleMemory(wiring.Component):
             m.d.sync += [
                 forward_base.eq(forward_base_after),
                 forward_address.eq(forward_base_after),
-                forward_place.eq(after(forward_place, self.depth)),
             ]
 
         # Backward: the oldest sample; one that is not learnt from is dropped here instead.
@@ -164,41 +168,38 @@ class SampleMemory(wiring.Component):
         backward_address = Signal(range(words))
         backward_place = Signal(range(self.depth))
         backward_busy = Signal()
-        oldest_learns = Signal()
-        known, passed_q1, dropped_q1 = Signal(), Signal(), Signal()
-        dropped = known & ~oldest_learns & ~backward_busy
+        oldest_learns, oldest_updates = Signal(), Signal()
+        # One that is taken changes the count a cycle later, and its successor is the oldest one yet a cycle later.
+        dropped, taken_q1 = Signal(), Signal()
+        taken = self.backward_start | dropped
+        known = finished.some & ~taken & ~taken_q1
         m.d.comb += [
             backward_read.addr.eq(backward_address),
-            known.eq(finished.some & ~passed_q1),
             self.backward_ready.eq(known & oldest_learns),
         ]
+        m.d.sync += [
+            dropped.eq(known & ~oldest_learns & ~backward_busy),
+            taken_q1.eq(taken),
+            oldest_learns.eq(learn[backward_place]),
+            oldest_updates.eq(update[backward_place]),
+        ]
+        with m.If(taken):
+            m.d.sync += backward_place.eq(after(backward_place, self.depth))
         with m.If(self.backward_end):
             m.d.sync += backward_busy.eq(0)
         with m.If(self.backward_start):
-            m.d.sync += [backward_busy.eq(1), self.backward_update.eq(update[backward_place])]
+            m.d.sync += [backward_busy.eq(1), self.backward_update.eq(oldest_updates)]
         with m.If(self.backward_next):
             m.d.sync += backward_address.eq(backward_address + 1)
-        gone = self.backward_end | dropped_q1
+        gone = self.backward_end | dropped
         with m.If(gone):
             m.d.sync += [backward_base.eq(backward_base_after), backward_address.eq(backward_base_after)]
-        passed = self.backward_start | dropped
-        # The place counts on at the start: the next sample's flag is wanted while this one's pass still runs. A pass
-        # takes two cycles or more: it is counted in its second one; behind that the count and the flag are the next's.
-        with m.If(passed):
-            m.d.sync += backward_place.eq(after(backward_place, self.depth))
-        m.d.sync += [passed_q1.eq(passed), dropped_q1.eq(dropped), oldest_learns.eq(learn[backward_place])]
 
-        arrived_q1, forward_start_q1, forward_end_q1 = (
-            Signal(name=name) for name in ("arrived_q1", "forward_start_q1", "forward_end_q1")
-        )
-        m.d.sync += [
-            arrived_q1.eq(arrived),
-            forward_start_q1.eq(self.forward_start),
-            forward_end_q1.eq(self.forward_end),
-        ]
+        arrived_q1, forward_end_q1 = (Signal(name=name) for name in ("arrived_q1", "forward_end_q1"))
+        m.d.sync += [arrived_q1.eq(arrived), forward_end_q1.eq(self.forward_end)]
         stored.drive(m, begun, gone)
-        waiting.drive(m, arrived_q1, forward_start_q1)
-        finished.drive(m, forward_end_q1, passed_q1)
+        waiting.drive(m, arrived_q1, self.forward_start)
+        finished.drive(m, forward_end_q1, taken)
         # A word is never written while it is read.
         reads_forward = self.forward_next | self.forward_row
         reads_backward = self.backward_next | self.backward_end

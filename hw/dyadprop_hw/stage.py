@@ -25,6 +25,7 @@ from dyadprop_hw.layouts import (
     register_wave,
     sensitivity_token,
 )
+from dyadprop_hw.pacer import Pacer
 from dyadprop_hw.requantize import Requantize
 from dyadprop_hw.sample_memory import SampleMemory
 from dyadprop_hw.streams import Count, Queue, connect_stream
@@ -100,6 +101,8 @@ class Stage(wiring.Component):
         m.submodules.memory = memory = SampleMemory(numbers, plan.samples)
         m.submodules.forward = forward = ForwardPass(shape)
         m.submodules.backward = backward = BackwardPass(shape)
+        m.submodules.forward_pacer = forward_pacer = Pacer(plan.groups * plan.forward_pitch)
+        m.submodules.backward_pacer = backward_pacer = Pacer(plan.backward_cycles)
         m.submodules.loader = loader = DeltaLoader(shape)
         lanes = [Lane(shape, p) for p in range(plan.lanes)]
         for p, lane in enumerate(lanes):
@@ -135,8 +138,8 @@ class Stage(wiring.Component):
                 after.saturated_in.eq(before.saturated_out),
             ]
 
-        activation_saturated = self._forward_exit(m, last, forward, backward, memory)
-        sensitivity_saturated, room = self._backward_exit(m, last, control, backward)
+        activation_saturated = self._forward_exit(m, last, forward_pacer, forward, backward, memory)
+        sensitivity_saturated, room = self._backward_exit(m, last, control, backward_pacer.start)
 
         # A bank is free again when lane 0 has read its last delta.
         ended = Signal()
@@ -146,19 +149,21 @@ class Stage(wiring.Component):
             forward.learn.eq(memory.forward_learn),
             forward.update.eq(memory.forward_update),
             forward.activation.eq(memory.forward_activation),
-            memory.forward_start.eq(forward.start),
+            forward.start.eq(forward_pacer.start),
+            memory.forward_start.eq(forward_pacer.start),
             memory.forward_next.eq(forward.next_column),
             memory.forward_row.eq(forward.row_end),
             memory.forward_end.eq(forward.end),
             backward.read.eq(control.read),
-            backward.ready.eq(memory.backward_ready & loader.loaded & room),
+            backward_pacer.ready.eq(memory.backward_ready & loader.loaded & room),
+            backward.start.eq(backward_pacer.start),
             backward.activation.eq(memory.backward_activation),
             backward.fresh.eq(control.fresh),
             backward.update.eq(memory.backward_update),
-            memory.backward_start.eq(backward.start),
+            memory.backward_start.eq(backward_pacer.start),
             memory.backward_next.eq(backward.next_column),
             memory.backward_end.eq(backward.end),
-            loader.start.eq(backward.start),
+            loader.start.eq(backward_pacer.start),
             loader.end.eq(ended),
             control.learnt.eq(backward.end),
         ]
@@ -189,7 +194,13 @@ class Stage(wiring.Component):
         return m
 
     def _forward_exit(
-        self, m: Module, last: Lane, forward: ForwardPass, backward: BackwardPass, memory: SampleMemory
+        self,
+        m: Module,
+        last: Lane,
+        pacer: Pacer,
+        forward: ForwardPass,
+        backward: BackwardPass,
+        memory: SampleMemory,
     ) -> Any:
         """Round results into activations and queue them; return the saturation strobe."""
         numbers, plan = self.numbers, self.plan
@@ -219,13 +230,13 @@ class Stage(wiring.Component):
             queue.i.payload.learn.eq(flags[0]),
             queue.i.payload.update.eq(flags[1]),
         ]
-        room = _reserve(m, "output", forward.start, queue, plan.output_vectors, numbers.outputs)
+        room = _reserve(m, "output", pacer.start, queue, plan.output_vectors, numbers.outputs)
         # Behind the last sample of a batch no forward pass begins before its step is in all lanes: the next one follows
         # the step's wave so closely that each lane reads a new weight just after it was written.
         stepping = Signal()
-        settled = Lane.UPDATE_LATENCY - timing.ADDRESSED - 1
+        settled = Lane.UPDATE_LATENCY - timing.ADDRESSED - timing.START - 1
         settling = Signal(range(settled))
-        with m.If(forward.end & memory.forward_update):
+        with m.If(forward.busy & memory.forward_update):
             m.d.sync += stepping.eq(1)
         with m.If(backward.end & memory.backward_update):
             m.d.sync += settling.eq(settled - 1)
@@ -233,11 +244,10 @@ class Stage(wiring.Component):
             m.d.sync += settling.eq(settling - 1)
             with m.If(settling == 1):
                 m.d.sync += stepping.eq(0)
-        last_of_batch = stepping | (forward.busy & memory.forward_update)
-        m.d.comb += forward.ready.eq(memory.forward_ready & room & ~last_of_batch)
+        m.d.comb += pacer.ready.eq(memory.forward_ready & room & ~stepping)
         return valid & activation.saturated
 
-    def _backward_exit(self, m: Module, last: Lane, control: StageControl, backward: BackwardPass) -> tuple[Any, Any]:
+    def _backward_exit(self, m: Module, last: Lane, control: StageControl, start: Any) -> tuple[Any, Any]:
         """Take read-outs; sum, round and queue sensitivities; return the saturation strobe and "there is room"."""
         numbers, plan = self.numbers, self.plan
         wave = last.backward_out
@@ -275,7 +285,7 @@ class Stage(wiring.Component):
             queue.i.payload.value.eq(requantize.value_out),
             queue.i.payload.activation.eq(operand[: numbers.input.width]),
         ]
-        room = _reserve(m, "sensitivity", backward.start, queue, plan.sensitivity_vectors, numbers.inputs)
+        room = _reserve(m, "sensitivity", start, queue, plan.sensitivity_vectors, numbers.inputs)
         return valid & requantize.saturated, room
 
 
@@ -290,10 +300,8 @@ def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words
         m.d.sync += word.eq(Mux(last, 0, word + 1))
         if words > 1:
             m.d.sync += last.eq(word == words - 2)
-    # Passes begin at one end of the lanes, and the queue is at the other. A pass takes two cycles or more: it may be
-    # counted in its second one.
-    started, freed = Signal(name=f"{name}_started"), Signal(name=f"{name}_freed")
-    m.d.sync += [started.eq(start), freed.eq(released)]
-    reserved.drive(m, started, freed)
+    freed = Signal(name=f"{name}_freed")
+    m.d.sync += freed.eq(released)
+    reserved.drive(m, start, freed)
     claim(m, ~queue.i.valid | queue.i.ready)
     return reserved.room

@@ -45,12 +45,10 @@ class PassBench(Testbench):
         self.shape = LaneShape(plan)
         self.eager = eager
         self.words = np.random.default_rng(seed)
-        self.ready, self.learn, self.update = (self.input(name, unsigned(1)) for name in ("ready", "learn", "update"))
+        self.begin, self.learn, self.update = (self.input(name, unsigned(1)) for name in ("start", "learn", "update"))
         self.activation = self.input("activation", Fixed(n.input))
         self.write = self.input("write", self.shape.forward)
-        self.strobes = {
-            name: self.port(name, unsigned(1)) for name in ("start", "next_column", "row_end", "end", "busy")
-        }
+        self.strobes = {name: self.port(name, unsigned(1)) for name in ("next_column", "row_end", "end", "busy")}
         self.wave = self.port("wave", self.shape.forward)
         self.waves, self.writes = self.checker("wave"), self.checker("write")
         self.samples: list[tuple[list[int], int, int]] = []
@@ -83,7 +81,8 @@ class PassBench(Testbench):
     async def run(self) -> None:
         """Be the memory: answer a column one cycle after it was shown; offer samples, sometimes write a parameter."""
         edge = RisingEdge(self.dut.clk)
-        taken = column = idle = 0
+        taken = column = idle = left = 0
+        started = False
         while True:
             await edge
             strobes = {name: port.get() for name, port in self.strobes.items()}
@@ -109,17 +108,20 @@ class PassBench(Testbench):
                 column = 0
             elif strobes["next_column"]:
                 column += 1
-            if strobes["start"]:
+            if started:
                 taken += 1
                 self.starts.append(self.now())
             if taken:
                 self.learn.set(self.samples[taken - 1][1])
                 self.update.set(self.samples[taken - 1][2])
-            idle = 0 if strobes["busy"] or strobes["start"] else idle + 1
-            ready = taken < len(self.samples) and (self.eager or self.rng.random() < 0.08)
-            if not ready and not self.eager and idle > 3 and self.rng.random() < 0.5:
+            idle = 0 if strobes["busy"] or started else idle + 1
+            left -= left > 0
+            started = left == 0 and taken < len(self.samples) and (self.eager or self.rng.random() < 0.08)
+            if started:
+                left = self.plan.groups * self.plan.forward_pitch
+            if not started and not self.eager and idle > 3 and self.rng.random() < 0.5:
                 self.give_write()
-            self.ready.set(int(ready))
+            self.begin.set(int(started))
 
     def give_write(self) -> None:
         """Pass a parameter on; it must be the next wave, one cycle later."""
@@ -151,14 +153,14 @@ async def waves(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(PLANS), seed=[1])
 async def cycles(dut: Any, variant: str, seed: int) -> None:
-    """Passes in a row, each ``R max(n_in + 1, P)`` cycles; ``LATENCY`` from a column shown to its wave."""
+    """Passes in a row, each all the cycles it is given; ``LATENCY`` from a column shown to its wave."""
     bench = PassBench(dut, variant, seed, eager=True)
     plan = bench.plan
     bench.add(6)
     await bench.start(bench.run())
     words = plan.groups * plan.numbers.columns
     await bench.finish(wave=6 * words, write=0)
-    intervals = np.diff(bench.starts).tolist()
+    intervals = np.diff(bench.wave_times[::words]).tolist()
     assert intervals == [plan.groups * max(plan.numbers.columns, plan.lanes)] * 5, intervals
     # The first column is shown in the cycle after the start.
     first = [wave - start - 1 for wave, start in zip(bench.wave_times[::words], bench.starts, strict=True)]
