@@ -265,15 +265,8 @@ class Plan:
             + self.head_latency
             + sum(stage.backward_latency for stage in self.stages[1:])
         )
-        return (
-            round_trip
-            + first.load_latency
-            + first.backward_cycles
-            + timing.UPDATE
-            - timing.ADDRESSED
-            - timing.START
-            - 1
-        )
+        stepped = timing.UPDATE - timing.ADDRESSED - timing.START - 1
+        return round_trip + first.load_latency + first.backward_cycles + stepped
 
 
 def plan_network(net: Network, multipliers: int = DEFAULT_MULTIPLIERS) -> Plan:

@@ -37,7 +37,8 @@ class ForwardPass(wiring.Component):
 
     Notes
     -----
-    A pass takes ``R * max(n_in + 1, P)`` cycles and starts in the cycle after ``start``. With more lanes than columns a row group waits, because the ``P`` results of the one before leave at one a cycle.
+    A pass takes ``R * max(n_in + 1, P)`` cycles and starts in the cycle after ``start``. With more lanes than columns a
+    row group waits, because the ``P`` results of the one before leave at one a cycle.
     """
 
     LATENCY = timing.ISSUE

@@ -14,14 +14,14 @@ class Pacer(wiring.Component):
     Parameters
     ----------
     cycles : int
-        A pass takes; at least `LEAST`, where the pass itself is shorter.
+        Of a pass; one that is shorter than `LEAST` starts so often at most.
 
     Members
     -------
     ready : In(1)
-        A pass has all that it needs; holds for the next pass from ``LEAST`` cycles after the decision on.
+        The next pass has all that it needs; tells of the one behind it ``LEAST`` cycles after the decision.
     start : Out(1)
-        It begins: high for a cycle, `timing.START` after the decision; the pass's first cycle is the next one.
+        It begins: high for a cycle, ``timing.START`` after the decision; the pass's first cycle is the next one.
 
     Notes
     -----

@@ -36,8 +36,8 @@ class SampleMemory(wiring.Component):
     backward_update : Out(1)
         Of the sample in its backward pass.
     forward_start, forward_next, forward_row, forward_end : In(1)
-        Take the waiting sample, a cycle after that was decided; go to its next column; back to its first column; done with it (comes with
-        ``forward_row``).
+        Take the waiting sample, a cycle after that was decided; go to its next column; back to its first column; done
+        with it (comes with ``forward_row``).
     backward_start, backward_next, backward_end : In(1)
         The same for the backward pass; the end sets the sample's place free.
     forward_activation, backward_activation : Out(Fixed(A_{l-1}))
