@@ -131,7 +131,7 @@ async def vectors(dut: Any, variant: str, seed: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(variant=named(PLANS), seed=[1])
 async def cycles(dut: Any, variant: str, seed: int) -> None:
-    """``Delta.latency + 1`` from word to wave; ``load_latency`` to a whole bank; no more vectors than banks."""
+    """``Delta.latency + 1`` from word to wave; ``load_latency`` to its pass; no more vectors than banks."""
     bench = LoaderBench(dut, variant, seed, stalls=False, passes=False)
     plan, n = bench.plan, bench.n
     await bench.start(bench.watch())
@@ -141,7 +141,7 @@ async def cycles(dut: Any, variant: str, seed: int) -> None:
     existing = bench.wave_times[: n.outputs]
     latencies = [b - a for a, b in zip(bench.input_times.taken, existing, strict=True)]
     assert latencies == [timing.delta(n) + 1] * n.outputs, latencies
-    whole = bench.loaded_times[0] - bench.input_times.taken[-1]
+    whole = bench.loaded_times[0] - bench.input_times.taken[-1] + timing.START
     assert whole == plan.load_latency, f"measured {whole}, predicted {plan.load_latency}"
     bench.send(plan.banks + 1)
     await bench.cycles((plan.banks + 1) * plan.groups * plan.lanes + 50)
