@@ -329,7 +329,7 @@ def _size(plan: Plan) -> Plan:
     """Size memories and queues: a stage holds as many samples as fit into the round trip (docs/hardware.md)."""
     interval = plan.interval
     stages: list[StagePlan] = []
-    deep = 1  # a queue may turn out to be deep, and that to be a cycle more
+    deep = 2  # a queue may turn out to be deep, and that to be two cycles more
     for position, shared in reversed(list(enumerate(plan.stages))):
         stage = replace(
             shared,

@@ -7,7 +7,7 @@ from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop.widths import StageNumbers
 
 QUEUE = 2  # accepted word -> valid word, of a queue of at most SHALLOW words
-SHALLOW = 16  # words: what lies in LUTs or registers; deeper queues have one more register, behind a block RAM
+SHALLOW = 16  # words: what lies in LUTs or registers; deeper queues have two more registers, behind a block RAM
 COMMAND = QUEUE + 1  # a stage's port takes a command in -> the stage sees it
 DECISION = 2  # a stage carries a command out -> its wave leaves
 ENTRY = 1  # that wave leaves -> it is at lane 0
@@ -36,7 +36,7 @@ SOFTMAX_SUM = 2 + TABLE_LOOKUP + 1  # the last logit shown to the memory -> expo
 
 def queue(depth: int) -> int:
     """Cycles from a word that a queue accepts to its being offered."""
-    return QUEUE if depth <= SHALLOW else QUEUE + 1
+    return QUEUE if depth <= SHALLOW else QUEUE + 2
 
 
 def activation(name: str) -> int:

@@ -245,12 +245,13 @@ class Lane(wiring.Component):
         )
         m.d.comb += [read.addr.eq(write.addr), read.en.eq(~write.en)]
 
-        frame = Cat(wave.valid & wave.last & ~wave.write, wave.first, wave.learn, wave.update)
         added = timing.ADDRESSED + timing.WEIGHT + Multiplier.LATENCY + 1  # cycles from the wave to the sum
-        frames = [frame, *(Signal(4, name=f"forward_frame_q{i}") for i in range(1, added + 1))]
-        for earlier, later in itertools.pairwise(frames):
+        ends = [wave.valid & wave.last & ~wave.write, *(Signal(name=f"ends_q{i}") for i in range(1, added + 1))]
+        for earlier, later in itertools.pairwise(ends):
             m.d.sync += later.eq(earlier)
-        before, after = frames[added - 1], frames[added]
+        # Without a reset these are the next lane's registers too, as the operand is, and a build keeps one of each.
+        first = delayed(m, wave.first, added - 1, "first")
+        flags = delayed(m, Cat(wave.learn, wave.update), added, "flags")
         operand = wave.operand[: numbers.operand_bits].as_signed()
         total = Signal(signed(numbers.accumulator_bits), reset_less=True)
         m.submodules.forward_product = product = Multiplier(numbers.weight.width, numbers.operand_bits)
@@ -260,14 +261,14 @@ class Lane(wiring.Component):
         ]
         # accumulator_bits hold every sum of the columns' products (widths.sum_bits); padding columns come after the
         # last one.
-        m.d.sync += total.eq(product.product + Mux(before[1], 0, total))
+        m.d.sync += total.eq(product.product + Mux(first, 0, total))
 
         result, result_next = (Signal(self.shape.result, name=name) for name in ("result", "result_next"))
         m.d.comb += [
-            result.valid.eq(after[0] | self.result_in.valid),
-            result.learn.eq(Mux(after[0], after[2], self.result_in.learn)),
-            result.update.eq(Mux(after[0], after[3], self.result_in.update)),
-            result.value.eq(Mux(after[0], total, self.result_in.value)),
+            result.valid.eq(ends[added] | self.result_in.valid),
+            result.learn.eq(Mux(ends[added], flags[0], self.result_in.learn)),
+            result.update.eq(Mux(ends[added], flags[1], self.result_in.update)),
+            result.value.eq(Mux(ends[added], total, self.result_in.value)),
         ]
         register_wave(m, result, result_next)
         register_wave(m, result_next, self.result_out)

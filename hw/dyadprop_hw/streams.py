@@ -159,7 +159,7 @@ class Queue(wiring.Component):
     Attributes
     ----------
     latency : int
-        Cycles from an accepted item to a valid one: 2; 3 above ``timing.SHALLOW`` items.
+        Cycles from an accepted item to a valid one: 2; 4 above ``timing.SHALLOW`` items.
 
     Notes
     -----
@@ -180,7 +180,7 @@ class Queue(wiring.Component):
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Module:
-        """Wrap a buffer, and behind a block RAM one more register."""
+        """Wrap a buffer, and behind a block RAM two more registers."""
         m = Module()
         bits = Value.cast(self.i.payload)
         # All places are in the memory: the output register takes a word only a cycle after it came, too late for
@@ -195,12 +195,24 @@ class Queue(wiring.Component):
         if self.latency == timing.QUEUE:
             m.d.comb += [out.eq(buffer.r_data), self.o.valid.eq(buffer.r_rdy), buffer.r_en.eq(self.o.ready)]
         else:
-            # A block RAM answers late in the cycle. Its register, which a build can move into the block, is an item's
-            # last place.
-            word = Signal.like(out, reset_less=True)
-            m.d.comb += [out.eq(word), buffer.r_en.eq(~self.o.valid | self.o.ready)]
+            # A block RAM answers late in the cycle: behind it is a register that a build can move into the block. Who
+            # takes the items may be far away: whether that register moves on is known without asking, as an item that
+            # is not taken yet can step aside.
+            word, aside, last = (Signal.like(out, reset_less=True, name=name) for name in ("word", "aside", "last"))
+            word_valid, aside_valid = Signal(), Signal()
+            m.d.comb += [out.eq(last), buffer.r_en.eq(~word_valid | ~aside_valid)]
             with m.If(buffer.r_en):
-                m.d.sync += [word.eq(buffer.r_data), self.o.valid.eq(buffer.r_rdy)]
+                m.d.sync += [word.eq(buffer.r_data), word_valid.eq(buffer.r_rdy)]
+            with m.If(~aside_valid):
+                m.d.sync += aside.eq(word)
+            with m.If(~self.o.valid | self.o.ready):
+                m.d.sync += [
+                    last.eq(Mux(aside_valid, aside, word)),
+                    self.o.valid.eq(aside_valid | word_valid),
+                    aside_valid.eq(0),
+                ]
+            with m.Elif(~aside_valid):
+                m.d.sync += aside_valid.eq(word_valid)
         return m
 
 
