@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,7 +21,6 @@ from dyadprop_hw.layouts import (
     StageStatus,
     activation_token,
     control_token,
-    delayed,
     register_wave,
     sensitivity_token,
 )
@@ -189,7 +188,8 @@ class Stage(wiring.Component):
         ]
         for position, events in enumerate((activation_saturated, sensitivity_saturated, last.saturated_out)):
             count = Signal(COUNTER_BITS, name=f"saturations_{position}")
-            m.d.sync += count.eq(count + delayed(m, Value.cast(events), 1, f"saturated_{position}"))
+            limited = Signal.like(events, name=f"limited_{position}")
+            m.d.sync += [limited.eq(events), count.eq(count + limited)]
             m.d.comb += control.counters[position].eq(count)
         return m
 
@@ -258,7 +258,7 @@ class Stage(wiring.Component):
         reads = wave.operation[1]  # READ_WEIGHT or READ_GRADIENT
         m.d.comb += [control.word_valid.eq(wave.valid & reads), control.word_data.eq(last.partial_out)]
         if not numbers.has_sensitivity:
-            return 0, 1
+            return Const(0, 1), 1
 
         # The sum over all rows fits (widths.sum_bits), and the groups' parts add up to it; bits above repeat the sign.
         bits = numbers.sensitivity_sum_bits
