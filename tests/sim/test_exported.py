@@ -54,7 +54,7 @@ def test_wrong_verilog_is_found() -> None:
     plan = plan_network(NETWORKS["tanh"])
     text = export_verilog(plan, "top")
     # The mirror of tanh's negative side.
-    wrong = text.replace("- value;", "+ value;", 1)
+    wrong = text.replace("value } ^ {", "value } | {", 1)
     assert wrong != text
     with pytest.raises(AssertionError, match="outputs, before any rate"):
         compare(plan, wrong)

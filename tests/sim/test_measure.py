@@ -57,18 +57,18 @@ def test_shares_add_up(name: str) -> None:
 
 
 def test_shares_counted_by_hand() -> None:
-    # Stage 1: 3 x 4, 3 lanes, 2 row groups, 2 kinds of product and no slope; stage 2: 4 x 2, 1 lane, 3 kinds.
-    plan = plan_network(dp.Network(3, [dp.Dense(4, "relu", lanes=3), dp.Dense(2, lanes=1)]), 1000)
+    # Stage 1: 4 x 4, 3 lanes, 2 row groups, 2 kinds of product and no slope; stage 2: 4 x 3, 1 lane, 3 kinds.
+    plan = plan_network(dp.Network(4, [dp.Dense(4, "relu", lanes=3), dp.Dense(3, lanes=1)]), 1000)
     assert plan.multipliers == 9
-    assert [stage.tick for stage in plan.stages] == [8, 10]
-    shares = {name: share * 9 * 10 for name, share in shares_of_multipliers(plan, 10).items()}
+    assert [stage.tick for stage in plan.stages] == [10, 15]
+    shares = {name: share * 9 * 15 for name, share in shares_of_multipliers(plan, 15).items()}
     assert shares == pytest.approx(
         {
-            "useful": 2 * 12 + 3 * 8,
-            "bias": 2 * 4 + 3 * 2,
-            "padding": 2 * 2 * 4,
+            "useful": 2 * 16 + 3 * 12,
+            "bias": 2 * 4 + 3 * 3,
+            "padding": 2 * 2 * 5,
             "pitch": 0,
-            "waiting": 2 * 3 * 2,
+            "waiting": 2 * 3 * 5,
             "slopes": 0,
         }
     )
