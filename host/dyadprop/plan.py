@@ -74,6 +74,7 @@ class StagePlan:
             + self.lanes
             - 1
             + timing.activation(self.numbers.activation)
+            + timing.ENQUEUE
             + timing.queue(self.output_words)
         )
 
@@ -100,6 +101,7 @@ class StagePlan:
             - 1
             + 1
             + timing.REQUANTIZE
+            + timing.ENQUEUE
             + timing.queue(self.sensitivity_words)
         )
 

@@ -14,6 +14,7 @@ ENTRY = 1  # that wave leaves -> it is at lane 0
 ANSWER = 1  # a word read out leaves the last lane -> it is an answer
 RELEASE = 1  # a vector's last word leaves a queue -> its place is counted as free
 REQUANTIZE = 3
+ENQUEUE = 1  # an activation or a sensitivity is rounded -> its queue accepts it
 TABLE_LOOKUP = 7
 COUNTED = 2  # a sample's last word comes -> its forward pass may start
 START = 1  # a pass is decided on -> it starts; its first column is shown a cycle later
