@@ -346,7 +346,7 @@ async def tick(dut: Any, variant: str, seed: int) -> None:
     plan, n = bench.plan, bench.numbers
     await bench.start()
     await bench.load()
-    count = 6 * plan.samples  # it is full long before, though forward passes may be the shorter ones; their gradients overflow, and are not read
+    count = 6 * plan.samples  # full long before, though forward passes may be shorter; gradients overflow, unread
     x, sensitivity, activation = bench.draw(count)
     bench.send_forward(x, np.ones(count, np.int64))
     bench.send_back(x, sensitivity, activation)
