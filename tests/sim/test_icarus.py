@@ -101,7 +101,8 @@ def test_without_stalls_each_call_takes_the_same_cycles_as_in_verilator(seed: in
 
 # -- a device ----------------------------------------------------------------------------------------------------------
 
-NET = dp.Network(3, [dp.Dense(4, "tanh", lanes=3), dp.Dense(2, lanes=2)])  # two rows of the first stage's lanes do not exist
+# Two rows of the first stage's lanes do not exist.
+NET = dp.Network(3, [dp.Dense(4, "tanh", lanes=3), dp.Dense(2, lanes=2)])
 RNG = np.random.default_rng(1)
 X, Y = RNG.uniform(-1, 1, (7, 3)), RNG.uniform(-1, 1, (7, 2))
 
