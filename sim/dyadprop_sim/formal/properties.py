@@ -466,8 +466,8 @@ PROPERTIES = (
         "stage 1 keeps the stream rules, has room when a pass writes, and never reads and writes one word at once",
         lambda: _Harness(_stage(0)),
         lambda: _no_room(0),
-        38,
-        40,
+        34,
+        34,
     ),
     Property(
         "last-stage",
