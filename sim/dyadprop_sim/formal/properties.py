@@ -474,8 +474,8 @@ PROPERTIES = (
         "the same of a stage with a sensitivity pass and two lanes",
         lambda: _Harness(_stage(1)),
         lambda: _no_room(1),
+        31,
         34,
-        36,
     ),
     Property(
         "cost-head",
