@@ -15,8 +15,8 @@ LUTS_A_PRODUCT = 1000
 Shares = dict[Resource, float]
 """How much of each resource of an FPGA may be predicted."""
 PLACEABLE: Shares = {"luts": 0.7, "flip_flops": 0.75, "multipliers": 1.0, "block_rams": 1.0}
-"""Where lanes are shared out: 16-64-32-32-5 was placed on an LFE5U-25F with 67 % of both, and with 70 % of the LUTs and
-76 % of the flip-flops no more. A lane more is of no use to who gets no bitstream."""
+"""Where lanes are shared out: on an LFE5U-25F 16-64-32-32-5 was placed with 67 % of both, but not with 70 % of the LUTs
+and 76 % of the flip-flops. A lane more is of no use to who gets no bitstream."""
 WHOLE: Shares = dict.fromkeys(RESOURCES, 1.0)
 LEEWAY: Shares = WHOLE | {"luts": 1.1, "flip_flops": 1.1}
 """Beyond it a network is refused: LUTs and flip-flops are not known exactly."""
