@@ -102,9 +102,9 @@ def test_without_stalls_each_call_takes_the_same_cycles_as_in_verilator(seed: in
 # -- a device ----------------------------------------------------------------------------------------------------------
 
 # Two rows of the first stage's lanes do not exist.
-NET = dp.Network(3, [dp.Dense(4, "tanh", lanes=3), dp.Dense(2, lanes=2)])
+NET = dp.Network(4, [dp.Dense(4, "tanh", lanes=3), dp.Dense(2, lanes=2)])
 RNG = np.random.default_rng(1)
-X, Y = RNG.uniform(-1, 1, (7, 3)), RNG.uniform(-1, 1, (7, 2))
+X, Y = RNG.uniform(-1, 1, (7, 4)), RNG.uniform(-1, 1, (7, 2))
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_device_takes_the_cycles_that_the_plan_predicts(device: IcarusDevice) 
     # The command that reads the gradients finds them written.
     assert device.gradients(X[:1], Y[:1]).stats.cycles >= plan.gradient_latency
     assert device.predict(X[:1]).stats.cycles == plan.output_latency + 1
-    longer, shorter = (device.predict(np.resize(X, (n, 3))).stats.cycles for n in (14, 7))
+    longer, shorter = (device.predict(np.resize(X, (n, 4))).stats.cycles for n in (14, 7))
     assert longer - shorter == 7 * plan.stages[0].tick
 
 
@@ -158,11 +158,11 @@ def test_a_run_goes_on_where_another_device_stopped(device: IcarusDevice) -> Non
         total += compare_checkpoints(NET, resumed.checkpoint(), golden.checkpoint())
     assert total.different == 0, total.first
     # Outputs, exact costs and counts of both epochs; parameters and residuals.
-    assert total.equal == 28 + 6 + 9 + 2 * (4 * 4 + 2 * 5)
+    assert total.equal == 28 + 6 + 9 + 2 * (4 * 5 + 2 * 5)
 
 
 def test_batches_longer_than_a_block_come_back_whole(device: IcarusDevice) -> None:
-    x = np.resize(X, (2 * icarus_simulation.BLOCK // 3 + 50, 3))
+    x = np.resize(X, (2 * icarus_simulation.BLOCK // 4 + 50, 4))
     with dp.open("golden", NET) as golden:
         golden.load(NET.init(0))
         compared = compare_results(NET, device.predict(x), golden.predict(x))
