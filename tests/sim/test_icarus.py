@@ -162,7 +162,7 @@ def test_a_run_goes_on_where_another_device_stopped(device: IcarusDevice) -> Non
 
 
 def test_batches_longer_than_a_block_come_back_whole(device: IcarusDevice) -> None:
-    x = np.resize(X, (2 * icarus_simulation.BLOCK // 4 + 50, 4))
+    x = np.resize(X, (2 * icarus_simulation.BLOCK // 3 + 50, 4))
     with dp.open("golden", NET) as golden:
         golden.load(NET.init(0))
         compared = compare_results(NET, device.predict(x), golden.predict(x))
