@@ -98,7 +98,7 @@ class Paths:
                 delay = self._arrive(bit)[0] + self._last(cell, port, bit)
                 if delay >= limit:
                     start, _ = self._driver.get(self._trace(bit)[0], ("a pin", ""))
-                    found[_place(start), f"{_place(name)}.{_without_numbers(port)}"].append((delay, bit))
+                    found[_place(start), f"{_place(name)}.{without_numbers(port)}"].append((delay, bit))
         result = []
         for (source, sink), paths in found.items():
             delay, bit = max(paths)
@@ -188,13 +188,14 @@ def _is_combinational(kind: str, port: str, output: str) -> bool:
     return not (kind == "CCU2C" and output == "S0" and port.endswith("1"))
 
 
-def _without_numbers(name: str) -> str:
+def without_numbers(name: str) -> str:
+    """Give a cell's name with ``#`` for each number: the same for all bits and lanes."""
     return re.sub(r"\d+", "#", name)
 
 
 def _place(cell: str) -> str:
     """Name the register or memory that a cell is a part of."""
-    return _without_numbers(re.sub(r"_(TRELLIS_FF|LUT4|PFUMX|L6MUX21|CCU2C).*|\.\d+\.\d+$", "", cell))
+    return without_numbers(re.sub(r"_(TRELLIS_FF|LUT4|PFUMX|L6MUX21|CCU2C).*|\.\d+\.\d+$", "", cell))
 
 
 def main() -> int:
@@ -211,7 +212,7 @@ def main() -> int:
     parser.add_argument("--path", default="", metavar="REGEX", help="show a path step by step")
     args = parser.parse_args()
     try:
-        groups = _read(args.netlist, args.wire).groups(args.limit)
+        groups = Paths(read_tool_json(args.netlist, "netlist"), args.wire).groups(args.limit)
         pattern = re.compile(args.path)
     except (DyadpropError, re.error) as error:
         print(f"long_paths: {error}", file=sys.stderr)
@@ -225,13 +226,20 @@ def main() -> int:
     return 0
 
 
-def _read(path: Path, wire: float) -> Paths:
+def read_tool_json(path: Path, what: str) -> Any:
+    """Read what a tool wrote, called ``what`` in messages.
+
+    Raises
+    ------
+    BuildError
+        If there is no such file, or it is no JSON.
+    """
     try:
-        return Paths(json.loads(path.read_text()), wire)
+        return json.loads(path.read_text())
     except OSError as error:
-        raise BuildError(f"netlist {path} cannot be read: {error.strerror}") from error
+        raise BuildError(f"{what} {path} cannot be read: {error.strerror}") from error
     except json.JSONDecodeError as error:
-        raise BuildError(f"netlist {path} is no JSON: {error}") from error
+        raise BuildError(f"{what} {path} is no JSON: {error}") from error
 
 
 if __name__ == "__main__":

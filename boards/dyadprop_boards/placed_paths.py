@@ -6,8 +6,6 @@ apart, are one line: arrival of the latest, how many they are, who drives them.
 """
 
 import argparse
-import json
-import re
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop.errors import BuildError, DyadpropError
+from dyadprop_boards.long_paths import read_tool_json, without_numbers
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Arrivals:
     register: str
 
 
-def late_arrivals(report: dict[str, Any], limit: float) -> list[Arrivals]:
+def late_arrivals(report: Any, limit: float) -> list[Arrivals]:
     """Give the groups of registers that a signal reaches ``limit`` ns after the edge or later, latest first.
 
     Raises
@@ -47,7 +46,7 @@ def late_arrivals(report: dict[str, Any], limit: float) -> list[Arrivals]:
     BuildError
         If the report is without arrivals.
     """
-    nets = report.get("detailed_net_timings")
+    nets = report.get("detailed_net_timings") if isinstance(report, dict) else None
     if nets is None:
         raise BuildError("the report has no arrivals; nextpnr writes them with --detailed-timing-report")
     found: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
@@ -56,7 +55,7 @@ def late_arrivals(report: dict[str, Any], limit: float) -> list[Arrivals]:
             if end["event"] == net["event"] and max(end["delay"]) >= limit:  # not what crosses from clock to clock
                 clock = end["event"].rpartition(" ")[2]
                 names = (f"{cell}.{port}" for cell, port in ((net["driver"], net["port"]), (end["cell"], end["port"])))
-                found[clock, *(re.sub(r"\d+", "#", name) for name in names)].append(max(end["delay"]))
+                found[clock, *map(without_numbers, names)].append(max(end["delay"]))
     groups = [Arrivals(clock, max(times), len(times), *names) for (clock, *names), times in found.items()]
     return sorted(groups, key=lambda group: (-group.latest, group.register))
 
@@ -74,7 +73,11 @@ def main() -> int:
     parser.add_argument("--clock", default="", metavar="TEXT", help="only clocks whose names contain it")
     args = parser.parse_args()
     try:
-        groups = [group for group in late_arrivals(_read(args.report), args.limit) if args.clock in group.clock]
+        groups = [
+            group
+            for group in late_arrivals(read_tool_json(args.report, "report"), args.limit)
+            if args.clock in group.clock
+        ]
     except DyadpropError as error:
         print(f"placed_paths: {error}", file=sys.stderr)
         return 2
@@ -82,18 +85,6 @@ def main() -> int:
     for group in groups[: args.most]:
         print(f"{group.latest:6.2f} ns x{group.endpoints:5}  {group.driver} -> {group.register}  ({group.clock})")
     return 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(path.read_text())
-    except OSError as error:
-        raise BuildError(f"report {path} cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise BuildError(f"report {path} is no JSON: {error}") from error
-    if not isinstance(report, dict):
-        raise BuildError(f"report {path} is a {type(report).__name__}; expected an object, as nextpnr writes it")
-    return report
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 
     assert run() == 2
     assert capsys.readouterr().err == f"placed_paths: report {path} cannot be read: No such file or directory\n"
-    for text, told in (("{", "is no JSON"), ("[]", "is a list; expected an object")):
+    for text, told in (("{", "is no JSON"), ("[]", "the report has no arrivals")):
         path.write_text(text)
         assert run() == 2
         assert told in capsys.readouterr().err

@@ -166,7 +166,7 @@ def test_faults_of_memories_tables_and_streams_are_told_apart(faulty: FaultyCore
 def test_each_stuck_bit_of_a_product_is_found(faulty: FaultyCoreSimulation, product: str) -> None:
     first = PRODUCTS + PRODUCT_BITS * FIRST_PRODUCTS.index(product)
     found = [faulty.verdict(first + bit, bit, WAIT)[0] for bit in range(PRODUCT_BITS)]
-    # What is read out goes through two of them: a weight as its product with one, a gradient beside products of zero.
+    # What is read out goes beside products of zero: a stuck bit of one shows in weights or in gradients.
     if product == "gradient":
         assert set(found) == {SelfTest.GRADIENTS}
         return
