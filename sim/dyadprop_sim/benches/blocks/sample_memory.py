@@ -58,6 +58,7 @@ class MemoryBench(Testbench):
         self.samples: list[tuple[list[int], int, int]] = []
         self.started = 0
         self.finished = {"forward": 0, "backward": 0}
+        self.waits = {"forward": 0.3, "backward": 0.3}  # share of the cycles in which a ready sample is left waiting
         self.held = 0
 
     def send(self, count: int) -> None:
@@ -79,7 +80,7 @@ class MemoryBench(Testbench):
         restart = False  # the next sample's start came with this one's end
         while True:
             if not restart:
-                while not self.flags[f"{which}_ready"].get() or self.rng.random() < 0.3:
+                while not self.flags[f"{which}_ready"].get() or self.rng.random() < self.waits[which]:
                     await edge
                 strobes["start"].set(1)
                 await edge
@@ -140,10 +141,15 @@ class MemoryBench(Testbench):
 
 
 @cocotb.test()
-@cocotb.parametrize(variant=named(DEPTHS), seed=[1, 2, 3])
-async def samples(dut: Any, variant: str, seed: int) -> None:
-    """Samples that come, are used and leave at random; some are not to be learnt from."""
+@cocotb.parametrize(variant=named(DEPTHS), backlog=[0, 1], seed=[1, 2, 3])
+async def samples(dut: Any, variant: str, backlog: int, seed: int) -> None:
+    """Samples that come, are used and leave at random; some are not to be learnt from.
+
+    With a backlog the backward pass waits long, so that several are dropped in a row behind it.
+    """
     bench = MemoryBench(dut, variant, seed)
+    if backlog:
+        bench.waits["backward"] = 0.98
     count = 20
     bench.send(count)
     await bench.start(bench.run("forward"), bench.run("backward"), bench.watch())
