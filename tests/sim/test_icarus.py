@@ -206,7 +206,7 @@ def test_an_unknown_bit_in_an_answer_is_an_error() -> None:
     # Nobody has loaded weights.
     message = r"^word 0 of output in cycle \d+ is [0-9a-fxX]*[xX][0-9a-fxX]* \(hexadecimal\); the hardware may give no "
     with pytest.raises(dp.DyadpropError, match=message):
-        rtl.run({"input": pack(rtl.input_token, value=[1, 2, 3], learn=0)}, {"output": 2})
+        rtl.run({"input": pack(rtl.input_token, value=[1, 2, 3, 4], learn=0)}, {"output": 2})
     assert not runs(process_of(simulation))
     with pytest.raises(dp.DeviceLost, match="the simulation is closed"):
         rtl.describe()
