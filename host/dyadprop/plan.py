@@ -66,7 +66,7 @@ class StagePlan:
         return (
             timing.COUNTED
             + timing.START
-            + 1
+            + timing.SHOWN
             + timing.ISSUE
             + self.numbers.columns
             - 1
@@ -86,20 +86,21 @@ class StagePlan:
     @property
     def load_latency(self) -> int:
         """Cycles from the last sensitivity accepted to the pass: slope, rows that do not exist, and the decision."""
-        return timing.delta(self.numbers) + self.groups * self.lanes - self.numbers.outputs + 1 + timing.START
+        missing = self.groups * self.lanes - self.numbers.outputs
+        return timing.delta(self.numbers) + missing + timing.LOADED + timing.START
 
     @property
     def backward_tail(self) -> int:
         """Cycles from the start of a backward pass to its last sensitivity offered."""
         return (
-            1
+            timing.SHOWN
             + timing.ISSUE
             + self.numbers.inputs * self.groups
             - 1
             + timing.PARTIAL
             + self.lanes
             - 1
-            + 1
+            + timing.TOTAL
             + timing.REQUANTIZE
             + timing.ENQUEUE
             + timing.queue(self.sensitivity_words)
@@ -125,7 +126,8 @@ class StagePlan:
     @property
     def gradient_latency(self) -> int:
         """Cycles from the last sensitivity accepted to the last gradient written, in an idle stage."""
-        return self.load_latency + timing.ISSUE + self.groups * self.numbers.columns + self.lanes - 1 + timing.WRITTEN
+        issued = timing.SHOWN + timing.ISSUE + self.groups * self.numbers.columns - 1
+        return self.load_latency + issued + self.lanes - 1 + timing.WRITTEN
 
     @property
     def update_latency(self) -> int:
@@ -341,7 +343,7 @@ def _size(plan: Plan) -> Plan:
         before = plan.stages[position - 1] if position else None
         fill = before.output_span if before else plan.net.inputs - 1
         forward = fill + stage.first_output
-        backward = stage.load_latency + stage.backward_cycles + 1
+        backward = stage.load_latency + timing.SHOWN + stage.backward_cycles + timing.RELEASE
         if stages:
             after = stages[-1]
             backward += after.backward_tail - after.backward_cycles

@@ -38,6 +38,10 @@ class TableLookup(wiring.Component):
     """
 
     LATENCY = timing.TABLE_LOOKUP
+    ENTRY = 3
+    """Cycles from an argument to its entry at the adders: the ROM, and two registers."""
+    SUMMED = LATENCY - ENTRY - 1
+    """Cycles of the product of step and gap; the sum's register is behind it."""
 
     argument: Signal
     value: Signal
@@ -60,17 +64,16 @@ class TableLookup(wiring.Component):
         entries = [v | s << table.value_bits for v, s in zip(table.value, table.step, strict=True)]
         m.submodules.rom = rom = Memory(shape=word.as_shape(), depth=len(entries), init=entries)
         read = rom.read_port()
-        gap_q3 = delayed(m, self.argument[: table.gap_bits], 3, "gap")
-        summed = self.LATENCY - 4  # cycles of shift_and_add
+        gap_q3 = delayed(m, self.argument[: table.gap_bits], self.ENTRY, "gap")
         # Alone behind the ROM, so that a build can move the first one into the block, which is far from the adders.
         entry_q2, entry_q3 = (Signal(word, reset_less=True, name=name) for name in ("entry_q2", "entry_q3"))
         m.d.comb += read.addr.eq(self.argument[table.gap_bits :])
         m.d.sync += [entry_q2.eq(read.data), entry_q3.eq(entry_q2)]
 
-        value = delayed(m, entry_q3.value, summed, "entry_value")
+        value = delayed(m, entry_q3.value, self.SUMMED, "entry_value")
         way: Any = 0
         if table.gap_bits:
-            product = shift_and_add(m, entry_q3.step, gap_q3, summed, "way")
+            product = shift_and_add(m, entry_q3.step, gap_q3, self.SUMMED, "way")
             way = round_half_even(Cat(product, 0).as_signed(), table.gap_bits)
         value_next = Signal(unsigned(table.value_bits), reset_less=True)
         # Between two entries: the sum never leaves value_bits.
@@ -95,7 +98,7 @@ class Activation(wiring.Component):
     Attributes
     ----------
     latency : int
-        2 for identity, relu and leaky_relu; 10 for tanh and sigmoid. Free running, interval 1.
+        ``timing.activation``: longer for tanh and sigmoid than for the others. Free running, interval 1.
     """
 
     accumulator: Signal

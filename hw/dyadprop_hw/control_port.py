@@ -10,7 +10,7 @@ from dyadprop import timing
 from dyadprop.operations import COUNTER_BITS, STAGE_COUNTERS, Operation
 from dyadprop_hw.claims import claim
 from dyadprop_hw.lane import LaneShape
-from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token, register_wave
+from dyadprop_hw.layouts import BackwardOperation, ControlKind, control_token, delayed, register_wave
 from dyadprop_hw.streams import Count, Queue
 from dyadprop_hw.word_counter import WordCounter
 
@@ -346,11 +346,15 @@ class StageControl(wiring.Component):
         register_wave(m, write, self.write)
         register_wave(m, read, self.read)
 
-        # The stored gradient meets its wave where a lane adds to the partial sum.
-        partial: Any = Mux(stores_q1, word_q1, 0)
-        for cycle in range(1 + timing.PARTIAL):
-            partial_next = Signal.like(self.partial, name=f"partial_q{cycle + 1}", reset_less=True)
-            m.d.sync += partial_next.eq(partial)
-            partial = partial_next
-        m.d.comb += [self.partial.eq(partial), self.rate.eq(rate)]
+        # The stored gradient meets its wave where a lane adds to the partial sum. A register of its own says whether
+        # there is one: it resets a whole word.
+        stores_q2 = Signal()
+        word_q2 = delayed(m, word_q1, 1, "stored_word")
+        partial = Signal.like(self.partial, name="stored")
+        m.d.sync += stores_q2.eq(stores_q1)
+        m.d.comb += [
+            partial.eq(Mux(stores_q2, word_q2, 0)),
+            self.partial.eq(delayed(m, partial, timing.PARTIAL, "partial")),
+            self.rate.eq(rate),
+        ]
         return m

@@ -47,8 +47,8 @@ class SampleMemory(wiring.Component):
 
     Notes
     -----
-    ``depth * n_in`` words, one writer and two readers. A place is freed in the cycle of ``backward_end``, after its
-    last read, and written later: reader and writer never meet in one word.
+    ``depth * n_in`` words, one writer and two readers. A place is free ``timing.RELEASE`` after ``backward_end``, so
+    behind its last read, and written later: reader and writer never meet in one word.
     """
 
     activation_in: Any
@@ -195,9 +195,10 @@ class SampleMemory(wiring.Component):
         with m.If(gone):
             m.d.sync += [backward_base.eq(backward_base_after), backward_address.eq(backward_base_after)]
 
-        arrived_q1, forward_end_q1 = (Signal(name=name) for name in ("arrived_q1", "forward_end_q1"))
-        m.d.sync += [arrived_q1.eq(arrived), forward_end_q1.eq(self.forward_end)]
-        stored.drive(m, begun, gone)
+        # What is counted for a pass may come from far away; whoever waits for it loses a cycle.
+        arrived_q1, forward_end_q1, gone_q1 = (Signal(name=f"{name}_q1") for name in ("arrived", "forward_end", "gone"))
+        m.d.sync += [arrived_q1.eq(arrived), forward_end_q1.eq(self.forward_end), gone_q1.eq(gone)]
+        stored.drive(m, begun, gone_q1)
         waiting.drive(m, arrived_q1, self.forward_start)
         finished.drive(m, forward_end_q1, taken)
         # A word is never written while it is read.

@@ -224,9 +224,7 @@ class Stage(wiring.Component):
             flags_next = Signal(2, name=f"result_flags_q{cycle + 1}", reset_less=True)
             m.d.sync += [valid_next.eq(valid), flags_next.eq(flags)]
             valid, flags = valid_next, flags_next
-        word = Signal(activation_token(numbers.output), name="rounded_activation", reset_less=True)
-        m.d.sync += [word.value.eq(activation.activation), word.learn.eq(flags[0]), word.update.eq(flags[1])]
-        _enqueue(m, queue, valid, word)
+        _enqueue(m, "activation", queue, valid, value=activation.activation, learn=flags[0], update=flags[1])
         room = _reserve(m, "output", pacer.start, queue, plan.output_vectors, numbers.outputs)
         # Behind the last sample of a batch no forward pass begins before its step is in all lanes: the next one follows
         # the step's wave so closely that each lane reads a new weight just after it was written.
@@ -277,18 +275,18 @@ class Stage(wiring.Component):
         token = sensitivity_token(numbers.input_sensitivity, numbers.input)
         m.submodules.sensitivities = queue = Queue(token, plan.sensitivity_words)
         connect_stream(m, queue.o, wiring.flipped(self.sensitivity_out))
-        word = Signal(token, name="rounded_sensitivity", reset_less=True)
-        m.d.sync += [word.value.eq(requantize.value_out), word.activation.eq(operand[: numbers.input.width])]
-        _enqueue(m, queue, valid, word)
+        passed = operand[: numbers.input.width]
+        _enqueue(m, "sensitivity", queue, valid, value=requantize.value_out, activation=passed)
         room = _reserve(m, "sensitivity", start, queue, plan.sensitivity_vectors, numbers.inputs)
         return valid & requantize.saturated, room
 
 
-def _enqueue(m: Module, queue: Queue, valid: Any, word: Any) -> None:
-    """Put a word, registered in the cycle in which it is valid, into a queue: that may be far from what rounds."""
-    enqueued = Signal.like(queue.i.valid, name=f"{word.as_value().name}_valid")
-    m.d.sync += enqueued.eq(valid)
-    m.d.comb += [queue.i.valid.eq(enqueued), queue.i.payload.eq(word)]
+def _enqueue(m: Module, name: str, queue: Queue, valid: Any, **fields: Any) -> None:
+    """Put a token into a queue, out of a register: the queue may be far from what rounds."""
+    word = Signal(queue.shape, name=f"rounded_{name}", reset_less=True)
+    word_valid = Signal(name=f"rounded_{name}_valid")
+    m.d.sync += [word_valid.eq(valid), *(word[field].eq(value) for field, value in fields.items())]
+    m.d.comb += [queue.i.valid.eq(word_valid), queue.i.payload.eq(word)]
 
 
 def _reserve(m: Module, name: str, start: Any, queue: Queue, vectors: int, words: int) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge
 
+from dyadprop import timing
 from dyadprop_hw.layouts import Fixed, activation_token
 from dyadprop_hw.sample_memory import SampleMemory
 from dyadprop_sim.benches.control import draw_words, items
@@ -60,11 +61,12 @@ class MemoryBench(Testbench):
         self.finished = {"forward": 0, "backward": 0}
         self.waits = {"forward": 0.3, "backward": 0.3}  # share of the cycles in which a ready sample is left waiting
         self.held = 0
+        self.learnt = 0.7  # share of the samples
 
     def send(self, count: int) -> None:
         """Draw and send samples; only the flags of their first words count."""
         for row in draw_words(self.words, self.form, (count, self.inputs)):
-            learn = int(self.rng.random() < 0.7)
+            learn = int(self.rng.random() < self.learnt)
             update = learn * self.rng.getrandbits(1)
             self.samples.append((row.tolist(), learn, update))
             flags = self.words.integers(0, 2, (2, self.inputs))
@@ -165,3 +167,28 @@ async def samples(dut: Any, variant: str, backlog: int, seed: int) -> None:
     forward = bench.checks["forward"].compared
     assert forward >= count * bench.inputs
     await bench.finish(forward=forward, backward=learnt * bench.inputs)
+
+
+@cocotb.test()
+@cocotb.parametrize(variant=named(DEPTHS))
+async def release(dut: Any, variant: str) -> None:
+    """A full memory takes the next sample's first word as soon as the oldest one's place is free."""
+    bench = MemoryBench(dut, variant, 1, stalls=False)
+    bench.learnt, bench.waits["backward"] = 1.0, 1.0
+    count = bench.depth + 1
+    bench.send(count)
+    await bench.start(bench.run("forward"), bench.run("backward"))
+    for _ in range(1000):
+        await bench.cycles(1)
+        if bench.finished["forward"] == bench.depth:
+            break
+    assert (bench.stored.get(), len(bench.times.taken)) == (bench.depth, bench.depth * bench.inputs)
+    bench.waits["backward"] = 0.0
+    while not bench.strobes["backward_end"].get():
+        await bench.cycles(1)
+    ended = bench.now()
+    await bench.drain()
+    assert bench.times.taken[bench.depth * bench.inputs] - ended == 1 + timing.RELEASE
+    while bench.finished["backward"] < count:
+        await bench.cycles(1)
+    await bench.finish(forward=bench.checks["forward"].compared, backward=count * bench.inputs)
