@@ -51,8 +51,8 @@ class CostHead(wiring.Component):
     One word a cycle, no multiplier; ``Plan.head_latency`` cycles.
     """
 
-    # More than the way from a joined pair to a word leaving the queue: one word a cycle.
-    SEED_QUEUE = timing.SCALE + timing.REQUANTIZE + timing.QUEUE + 1
+    # More than the way from a joined pair to a word whose place in the queue is free again: one word a cycle.
+    SEED_QUEUE = timing.SCALE + timing.REQUANTIZE + timing.QUEUE + timing.RELEASE + 1
 
     activation_in: Any
     output: Any
@@ -114,7 +114,9 @@ class CostHead(wiring.Component):
         target = self.target_in
         fire = estimate.valid & target.valid & under_way.room
         m.d.comb += [estimate.ready.eq(fire), target.ready.eq(fire)]
-        under_way.drive(m, fire, seeds.o.valid & seeds.o.ready)
+        freed = Signal()
+        m.d.sync += freed.eq(seeds.o.valid & seeds.o.ready)
+        under_way.drive(m, fire, freed)
 
         difference = value - target.payload.value[: self.target.width].as_signed()
         difference_q1 = Signal(signed(len(difference)), reset_less=True)

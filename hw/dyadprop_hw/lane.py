@@ -25,7 +25,7 @@ from dyadprop_hw.weight_step import WeightStep, rate_layout
 
 # What a cycle of the backward wave does, as it moves down a lane's pipeline: what is known first, and what follows.
 _FIRST = data.StructLayout({"learns": 1, "updates": 1, "selected": 1, "operation": BackwardOperation, "fresh": 1})
-_FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads": 1, "reads_weight": 1, "writes": 1, "accumulates": 1})
+_FRAME = data.StructLayout({"learns": 1, "updates": 1, "reads": 1, "reads_weight": 1, "stores": 1, "accumulates": 1})
 
 
 class LaneShape:
@@ -305,7 +305,8 @@ class Lane(wiring.Component):
         )
         # Whether the stored gradient is an operand of the sum. What is written takes its place, as what is fresh does.
         accumulates = (first.learns | reads_gradient) & ~first.fresh
-        frame = Cat(first.learns, first.updates, reads_weight | reads_gradient, reads_weight, writes, accumulates)
+        stores = first.learns | writes
+        frame = Cat(first.learns, first.updates, reads_weight | reads_gradient, reads_weight, stores, accumulates)
         frames = {1: data.View(_FRAME, frame)}
         addresses = [wave.address]
         for time in range(1, timing.SATURATED):
@@ -367,7 +368,7 @@ class Lane(wiring.Component):
             step.weight.eq(weights[sum_time]),
             step.update.eq(at_sum.updates),
         ]
-        _write(m, gradient_write, addresses[residual_time], step.residual, at_residual.learns | at_residual.writes)
+        _write(m, gradient_write, addresses[residual_time], step.residual, at_residual.stores)
         used = frames[gradient_time].learns | frames[gradient_time].reads
         claim(m, ~(gradient_write.en & used & (gradient_write.addr == gradient_read.addr)))
 
@@ -379,7 +380,7 @@ class Lane(wiring.Component):
         if has_sensitivity:
             m.submodules.product = product = Multiplier(numbers.weight.width, numbers.sensitivity.width)
             m.d.comb += [product.a.eq(weights[timing.WEIGHT]), product.b.eq(delta)]
-            read = _extend(word, bits) & (~at_product.learns).replicate(bits)
+            read = _extend(word, bits) & at_product.reads.replicate(bits)
             partial = Signal(signed(bits), reset_less=True)
             # partial_bits hold the sum of all rows (widths.sum_bits), and a read-out alone on the chain.
             m.d.sync += partial.eq(self.partial_in + (_extend(product.product, bits) | read).as_signed())
