@@ -332,7 +332,8 @@ class Lane(wiring.Component):
             weights[time] = Signal.like(weights[2], name=f"weight_q{time}", reset_less=True)
             m.d.sync += weights[time].eq(weights[time - 1])
         delta_q2 = Signal(signed(numbers.sensitivity.width), reset_less=True)
-        delta = delayed(m, delta_q2, timing.WEIGHT - 2, "delta_late")
+        # Where nothing is learnt both products are zero.
+        delta = delayed(m, Mux(frames[2].learns, delta_q2, 0).as_signed(), timing.WEIGHT - 2, "delta_late")
         gradient_read_q = Signal(signed(numbers.gradient_bits), reset_less=True)
         # What the sum begins with, or what is read: a gradient, or a weight, which may be the wider one.
         word_bits = max(numbers.gradient_bits, numbers.weight.width)
@@ -354,7 +355,7 @@ class Lane(wiring.Component):
         before = frames[product_time - 1]
         m.d.sync += [
             weights[2].eq(weight_read.data),
-            delta_q2.eq(Mux(first.learns, delta_read.data, 0)),  # where nothing is learnt both products are zero
+            delta_q2.eq(delta_read.data),
             gradient_read_q.eq(gradient_read.data),
             word.eq(
                 (_extend(gradient_read_q, word_bits) & before.accumulates.replicate(word_bits))
