@@ -116,7 +116,7 @@ def load_command(board: Board, bitstream: Path, *, permanent: bool) -> list[str]
     """Give openFPGALoader's arguments that load a bitstream, into the FPGA or into the flash that it starts from."""
     # An iCE40 behind an SPI cable has nothing else than its flash.
     target = ["--write-flash"] if permanent else []
-    return [*board.cable, *target, str(bitstream)]
+    return [*board.cable, *target, str(bitstream.absolute())]  # the loader runs beside its log
 
 
 def check_device(board: Board, log: Path) -> int | None:

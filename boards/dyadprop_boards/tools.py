@@ -61,7 +61,7 @@ class Tool:
             path = shutil.which(chosen)
             if path is None:
                 raise BuildError(f"{self.name} cannot be run: ${self.variable} names {chosen!r}, which is no program")
-            return [path]
+            return [os.path.abspath(path)]  # it runs in another folder
         self.version()
         if self.function == "main":
             program = f"import sys; sys.argv[0] = {self.name!r}; from {self.module} import main; sys.exit(main())"

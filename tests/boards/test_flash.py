@@ -36,7 +36,8 @@ def loader(folder: Path, monkeypatch: pytest.MonkeyPatch, detected: str = DETECT
     path = folder / "loader"
     path.write_text(
         f'#!/bin/sh\nif [ "$1" = --version ]; then echo v1; exit; fi\necho "$@" >> {folder}/calls\n'
-        f"case $* in *--detect*) cat {folder}/detected;; *) {load};; esac\n"
+        f"case $* in *--detect*) cat {folder}/detected; exit;; esac\n"
+        f'for last; do :; done\ncat "$last" >> {folder}/loaded || exit\n{load}\n'
     )
     path.chmod(0o755)
     monkeypatch.setenv("OPENFPGALOADER", str(path))
@@ -81,7 +82,8 @@ def test_ids_are_read() -> None:
 def test_a_board_is_loaded_and_proves_it(folder: Path, board_on_port: str, capsys: pytest.CaptureFixture[str]) -> None:
     bitstream = built()
     assert main(["flash", "--board", "ulx3s-85f", "--port", board_on_port, "--json", "f.json"]) == 0
-    assert calls(folder) == ["-b ulx3s --detect", f"-b ulx3s {bitstream}"]
+    assert calls(folder) == ["-b ulx3s --detect", f"-b ulx3s {bitstream.absolute()}"]
+    assert (folder / "loaded").read_bytes() == b"bits"
     out = capsys.readouterr().out
     assert "found a LFE5U-85F, id 0x41113043" in out
     assert f"device on {board_on_port} is board ulx3s-85f with network {NET.hash}; its self-test" in out
@@ -105,7 +107,7 @@ def test_dry_run_only_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["flash", "--board", "ulx3s-85f", str(bitstream), "--dry-run", "--permanent"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "openFPGALoader -b ulx3s --detect",
-        f"openFPGALoader -b ulx3s --write-flash {bitstream}",
+        f"openFPGALoader -b ulx3s --write-flash {bitstream.absolute()}",
     ]
     assert calls(folder) == []
 
