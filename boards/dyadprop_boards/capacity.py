@@ -7,7 +7,7 @@ from dyadprop.errors import CapacityError
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
-from dyadprop_boards.resources import predict
+from dyadprop_boards.resources import coefficients, predict
 from dyadprop_boards.table import BOARDS, Board
 
 LUTS_A_PRODUCT = 1000
@@ -123,6 +123,8 @@ def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Seque
 def _smallest_board(net: Network, clock: float) -> Board | None:
     tried: set[tuple[int, ...]] = set()
     for board in sorted(BOARDS, key=lambda board: board.fpga.luts):
+        if not coefficients(board.fpga.family):
+            continue  # whether its logic takes the network is not known
         size = tuple(board.fpga.has(resource) for resource in RESOURCES)
         if size not in tried and _fits(net, board, clock):
             return board

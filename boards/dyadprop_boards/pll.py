@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from dyadprop.errors import RangeError
 from dyadprop_boards.fpgas import Family
+from dyadprop_boards.link_clock import DIVISOR
 
 TOLERANCE = Fraction(1, 50)
 """A clock that comes no closer than this to the one asked for is refused."""
@@ -161,7 +162,7 @@ def _ecp5(reference: int, frequency: int) -> Iterator[Pll]:
     slowest = int(ECP5_LIMITS.detector[0])  # so the reference is divided by 40 at most; it could be by 128
     for input_divisor in range(1, reference // slowest + 1):
         detector = Fraction(reference, input_divisor)
-        for output in range(1, 129):
+        for output in range(1, 128 // DIVISOR + 1):  # the link's clock is divided by so much more
             for total in _near(frequency * output / detector):
                 if total % output == 0 and total // output <= 128:
                     yield Pll(reference, input_divisor, total // output, output, output)

@@ -63,7 +63,8 @@ def write_pages(result: BuildResult, folder: Path, pictures: Iterable[Path]) -> 
 def render(page: str, result: BuildResult, parts: Iterable[Section], pictures: Mapping[str, str]) -> str:
     """Give a page's text; ``pictures`` are PNG files in base64, by their names."""
     template = _environment(page.endswith(".html")).from_string(_template(page))
-    return template.render(title=_title(result), result=result, sections=list(parts), pictures=pictures)
+    facts = {"title": _title(result), "verdict": _verdict(result), "failed": bool(result.failure)}
+    return template.render(facts, sections=list(parts), pictures=pictures)
 
 
 @cache
@@ -92,13 +93,18 @@ def _title(result: BuildResult) -> str:
     return f"{'-'.join(map(str, result.widths))} for {result.board}"
 
 
+def _verdict(result: BuildResult) -> str:
+    if result.failure:
+        return f"failed: {result.failure}"
+    return "passed" if result.placements else "synthesis only"
+
+
 def _summary(result: BuildResult) -> Section:
-    verdict = f"failed: {result.failure}" if result.failure else "passed" if result.placements else "synthesis only"
     return Section(
         "Summary",
         header=("what", "value"),
         rows=(
-            ("verdict", verdict),
+            ("verdict", _verdict(result)),
             ("FPGA", f"{result.device} {result.package} {result.speed}".rstrip()),
             ("lanes", "/".join(map(str, result.lanes))),
             ("cycles a sample", str(result.work.interval)),

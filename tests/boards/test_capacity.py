@@ -32,6 +32,10 @@ def fits(net: dp.Network, board: Board) -> bool:
     return all(total[resource] <= board.fpga.has(resource) for resource in RESOURCES)
 
 
+def known(board: Board) -> bool:
+    return bool(resources.coefficients(board.fpga.family))
+
+
 def chain(*widths: int) -> dp.Network:
     return dp.Network(widths[0], [*(dp.Dense(n, "tanh") for n in widths[1:-1]), dp.Dense(widths[-1])])
 
@@ -78,7 +82,8 @@ def test_too_few_multipliers() -> None:
     assert told.startswith(
         "network 4-4-4-4 needs at least 12 multipliers; the budget is 8: it does not fit board icebreaker (iCE40UP5K); "
     )
-    assert re.search(r"a larger board \([\w-]+ takes it\) would do$", told)
+    # Of the smaller ones that have as many multipliers nobody knows whether their logic is enough.
+    assert told.endswith("a larger board (ulx3s-12f takes it) would do")
 
 
 @pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-85f"])
@@ -111,8 +116,9 @@ def test_the_smallest_board_that_takes_it_is_named() -> None:
     match = re.search(r"\(([\w.-]+) takes it\)", refusal(net, find_board("ulx3s-12f")))
     assert match is not None
     named = find_board(match[1])
+    assert known(named)
     assert fits(net, named)
-    assert all(not fits(net, board) for board in BOARDS if board.fpga.luts < named.fpga.luts)
+    assert all(not fits(net, board) for board in BOARDS if known(board) and board.fpga.luts < named.fpga.luts)
 
 
 def test_a_board_without_multipliers_makes_them_of_logic() -> None:

@@ -137,6 +137,7 @@ def test_synthesis_only(tmp_path: Path) -> None:
     assert write_report(result(), tmp_path, tmp_path) == ["report.json", "report.md", "report.html", "utilisation.png"]
     text = (tmp_path / "report.md").read_text()
     assert "| verdict | synthesis only |" in text
+    assert '<p class="verdict">synthesis only</p>' in (tmp_path / "report.html").read_text()
     assert "Clock" not in text
 
 
