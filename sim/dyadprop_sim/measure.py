@@ -126,8 +126,8 @@ def last_wave(rtl: NetworkSimulation) -> int:
     while (status := StageStatus.from_bits(simulation.status()[0])).stored or status.backward:
         assert simulation.cycle < limit, rtl.describe()
         simulation.wait(1)
-    # The pass has shown its last column in the cycle before, in tiny layers one that does not exist.
-    shown = simulation.cycle - 1 - (stage.backward_cycles - stage.groups * stage.numbers.columns)
+    # The pass has shown its last column in the cycle before its place was free, in tiny layers one that does not exist.
+    shown = simulation.cycle - 1 - timing.RELEASE - (stage.backward_cycles - stage.groups * stage.numbers.columns)
     return shown + timing.ISSUE + stage.lanes - 1
 
 
