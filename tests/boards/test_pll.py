@@ -78,11 +78,11 @@ def test_any_clock_is_within_limits_and_tolerance() -> None:
     found = 0
     for board in families:
         for _ in range(25):
-            wanted = rng.randrange(8, 200) * MHZ + rng.choice([0, 500_000, 333_333])
+            wanted = rng.randrange(20, 200) * MHZ + rng.choice([0, 500_000, 333_333])
             try:
                 pll = find_pll(board.fpga.family, board.speed, board.clock, wanted)
             except dp.RangeError:
-                assert board.fpga.family != "ecp5", "it comes close to any clock"
+                assert board.fpga.family == "gowin", "the others come close to any clock"
                 continue
             if pll is None:
                 continue
