@@ -63,8 +63,13 @@ def write_pages(result: BuildResult, folder: Path, pictures: Iterable[Path]) -> 
 def render(page: str, result: BuildResult, parts: Iterable[Section], pictures: Mapping[str, str]) -> str:
     """Give a page's text; ``pictures`` are PNG files in base64, by their names."""
     template = _environment(page.endswith(".html")).from_string(_template(page))
-    facts = {"title": _title(result), "verdict": _verdict(result), "failed": bool(result.failure)}
-    return template.render(facts, sections=list(parts), pictures=pictures)
+    return template.render(
+        title=_title(result),
+        verdict=_verdict(result),
+        passed=result.passed,
+        sections=list(parts),
+        pictures=pictures,
+    )
 
 
 @cache
