@@ -102,6 +102,13 @@ def test_a_board_that_failed_its_self_test_is_no_success(folder: Path, capsys: p
     assert (document["self_test"], document["passed"]) == (SelfTest.GRADIENTS, False)
 
 
+def test_a_loader_named_from_here_is_found(folder: Path, board_on_port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built()
+    monkeypatch.setenv("OPENFPGALOADER", "./loader")
+    assert main(["flash", "--board", "ulx3s-85f", "--port", board_on_port]) == 0
+    assert (folder / "loaded").read_bytes() == b"bits"
+
+
 def test_dry_run_only_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bitstream = built()
     assert main(["flash", "--board", "ulx3s-85f", str(bitstream), "--dry-run", "--permanent"]) == 0
