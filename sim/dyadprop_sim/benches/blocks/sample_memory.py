@@ -1,5 +1,6 @@
 """Bench of the sample memory: both passes see each sample's words and flags in order; places are never overrun."""
 
+from collections.abc import Callable
 from typing import Any
 
 import cocotb
@@ -130,6 +131,14 @@ class MemoryBench(Testbench):
         checker.expect([expected])
         checker.check(self.activations[which].get())
 
+    async def until(self, reached: Callable[[], Any]) -> None:
+        """Wait for something that has to come."""
+        for _ in range(4000):
+            if reached():
+                return
+            await self.cycles(1)
+        assert reached(), f"passes finished: {self.finished}; samples stored: {self.stored.get()}"
+
     async def watch(self) -> None:
         """Compare the counts with those of samples arrived and started."""
         edge = RisingEdge(self.dut.clk)
@@ -157,12 +166,8 @@ async def samples(dut: Any, variant: str, backlog: int, seed: int) -> None:
     await bench.start(bench.run("forward"), bench.run("backward"), bench.watch())
     await bench.drain()
     learnt = sum(learn for _, learn, _ in bench.samples)
-    for _ in range(4000):
-        await bench.cycles(1)
-        if bench.finished == {"forward": count, "backward": learnt} and bench.stored.get() == 0:
-            break
-    assert bench.finished == {"forward": count, "backward": learnt}
-    assert (bench.stored.get(), bench.waiting.get()) == (0, 0)
+    await bench.until(lambda: bench.finished == {"forward": count, "backward": learnt} and bench.stored.get() == 0)
+    assert bench.waiting.get() == 0
     assert bench.held == bench.depth, f"it never held more than {bench.held} samples"
     forward = bench.checks["forward"].compared
     assert forward >= count * bench.inputs
@@ -178,17 +183,14 @@ async def release(dut: Any, variant: str) -> None:
     count = bench.depth + 1
     bench.send(count)
     await bench.start(bench.run("forward"), bench.run("backward"))
-    for _ in range(1000):
-        await bench.cycles(1)
-        if bench.finished["forward"] == bench.depth:
-            break
+    await bench.until(lambda: bench.finished["forward"] == bench.depth)
     assert (bench.stored.get(), len(bench.times.taken)) == (bench.depth, bench.depth * bench.inputs)
     bench.waits["backward"] = 0.0
-    while not bench.strobes["backward_end"].get():
-        await bench.cycles(1)
+    await bench.until(lambda: bench.strobes["backward_end"].get())
     ended = bench.now()
     await bench.drain()
     assert bench.times.taken[bench.depth * bench.inputs] - ended == 1 + timing.RELEASE
-    while bench.finished["backward"] < count:
-        await bench.cycles(1)
-    await bench.finish(forward=bench.checks["forward"].compared, backward=count * bench.inputs)
+    await bench.until(lambda: bench.finished == {"forward": count, "backward": count})
+    forward = bench.checks["forward"].compared
+    assert forward >= count * bench.inputs
+    await bench.finish(forward=forward, backward=count * bench.inputs)
