@@ -269,7 +269,7 @@ class Plan:
             + self.head_latency
             + sum(stage.backward_latency for stage in self.stages[1:])
         )
-        stepped = timing.UPDATE - timing.ADDRESSED - timing.START - 1
+        stepped = timing.UPDATE - timing.ADDRESSED - timing.START - timing.SHOWN
         return round_trip + first.load_latency + first.backward_cycles + stepped
 
 

@@ -38,9 +38,9 @@ class TableLookup(wiring.Component):
     """
 
     LATENCY = timing.TABLE_LOOKUP
-    ENTRY = 3
+    ENTRY_LATENCY = 3
     """Cycles from an argument to its entry at the adders: the ROM, and two registers."""
-    SUMMED = LATENCY - ENTRY - 1
+    SUMMED = LATENCY - ENTRY_LATENCY - 1
     """Cycles of the product of step and gap; the sum's register is behind it."""
 
     argument: Signal
@@ -64,7 +64,7 @@ class TableLookup(wiring.Component):
         entries = [v | s << table.value_bits for v, s in zip(table.value, table.step, strict=True)]
         m.submodules.rom = rom = Memory(shape=word.as_shape(), depth=len(entries), init=entries)
         read = rom.read_port()
-        gap_q3 = delayed(m, self.argument[: table.gap_bits], self.ENTRY, "gap")
+        gap_q3 = delayed(m, self.argument[: table.gap_bits], self.ENTRY_LATENCY, "gap")
         # Alone behind the ROM, so that a build can move the first one into the block, which is far from the adders.
         entry_q2, entry_q3 = (Signal(word, reset_less=True, name=name) for name in ("entry_q2", "entry_q3"))
         m.d.comb += read.addr.eq(self.argument[table.gap_bits :])

@@ -32,7 +32,7 @@ class BackwardPass(wiring.Component):
         To the sample memory and the delta banks.
     busy : Out(1)
     read : In(backward_wave)
-        One word's read-out, only while nothing runs.
+        One word's read-out, only while nothing runs; at lane 0 ``timing.ENTRY`` later.
     wave : Out(backward_wave)
         To lane 0, ``LATENCY`` after its column was shown to the memory.
 
@@ -84,23 +84,26 @@ class BackwardPass(wiring.Component):
         more = Signal(init=numbers.inputs > 1)  # input columns behind this one
         bias, ends = Signal(), Signal()
         beyond: Any = Signal() if pitch > columns else Const(0)
-        m.d.comb += [
-            self.next_column.eq(self.busy & group_end & more),
-        ]
+        more_after = Mux(group_end, Mux(ends, numbers.inputs > 1, more & (column != numbers.inputs - 2)), more)
+        group_end_after = (~group_end & (group == groups - 2)) if groups > 1 else Const(1)
+        # The sample memory may be far from here: what it is told comes out of a register.
+        m.d.sync += self.next_column.eq(
+            Mux(self.busy, more_after & group_end_after & (~self.end | self.start), more & group_end & self.start)
+        )
         with m.If(self.busy):
             # While a column lasts, ``ends`` does not change.
             m.d.sync += self.end.eq((ends & (group == groups - 2)) if groups > 1 else (column == pitch - 2))
             if groups > 1:
                 m.d.sync += [
                     group.eq(Mux(group_end, 0, group + 1)),
-                    group_end.eq(~group_end & (group == groups - 2)),
+                    group_end.eq(group_end_after),
                     address.eq(address + columns),
                 ]
+            m.d.sync += more.eq(more_after)
             with m.If(group_end):
                 m.d.sync += [
                     column.eq(Mux(ends, 0, column + 1)),
                     bias.eq(column == columns - 2),
-                    more.eq(Mux(ends, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
                     ends.eq(column == pitch - 2),
                 ]
                 if pitch > columns:
@@ -130,9 +133,11 @@ class BackwardPass(wiring.Component):
         register_wave(m, show, show_q1)
         register_wave(m, show_q1, show_q2)
         m.d.sync += activation_q2.eq(self.activation)
-        out = Signal(self.shape.backward)
+        out, read_q1 = Signal(self.shape.backward), Signal(self.shape.backward)
+        register_wave(m, self.read, read_q1)  # it comes from afar as well
         m.d.comb += [out.eq(show_q2), out.operand.eq(Mux(show_q2.bias, numbers.one, activation_q2))]
-        with m.If(self.read.valid):
-            m.d.comb += out.eq(self.read)
+        with m.If(read_q1.valid):
+            m.d.comb += out.eq(read_q1)
+        claim(m, ~read_q1.valid | ~show_q2.valid)
         register_wave(m, out, self.wave)
         return m

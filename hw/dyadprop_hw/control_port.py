@@ -354,7 +354,7 @@ class StageControl(wiring.Component):
         m.d.sync += stores_q2.eq(stores_q1)
         m.d.comb += [
             partial.eq(Mux(stores_q2, word_q2, 0)),
-            self.partial.eq(delayed(m, partial, timing.PARTIAL, "partial")),
+            self.partial.eq(delayed(m, partial, timing.ENTRY + timing.PARTIAL - 1, "partial")),
             self.rate.eq(rate),
         ]
         return m

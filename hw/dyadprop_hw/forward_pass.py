@@ -31,7 +31,7 @@ class ForwardPass(wiring.Component):
         To the sample memory.
     busy : Out(1)
     write : In(forward_wave)
-        A parameter write, only while nothing runs.
+        A parameter write, only while nothing runs; at lane 0 ``timing.ENTRY`` later.
     wave : Out(forward_wave)
         To lane 0, ``LATENCY`` after its column was shown to the memory.
 
@@ -84,14 +84,14 @@ class ForwardPass(wiring.Component):
         more = Signal(init=numbers.inputs > 1)  # input columns behind this one
         bias = Signal()
         beyond: Any = Signal() if pitch > columns else Const(0)
-        m.d.comb += [
-            self.next_column.eq(self.busy & more),
-        ]
+        more_after = Mux(self.row_end, numbers.inputs > 1, more & (column != numbers.inputs - 2))
+        # The sample memory may be far from here: what it is told comes out of a register.
+        m.d.sync += self.next_column.eq(Mux(self.busy, more_after & (~self.end | self.start), more & self.start))
         with m.If(self.busy):
             m.d.sync += [
                 column.eq(Mux(self.row_end, 0, column + 1)),
                 bias.eq(column == columns - 2),
-                more.eq(Mux(self.row_end, numbers.inputs > 1, more & (column != numbers.inputs - 2))),
+                more.eq(more_after),
                 self.row_end.eq(column == pitch - 2),
                 self.end.eq((column == pitch - 2) & group_end),
             ]
@@ -127,9 +127,11 @@ class ForwardPass(wiring.Component):
         register_wave(m, show, show_q1)
         register_wave(m, show_q1, show_q2)
         m.d.sync += activation_q2.eq(self.activation)
-        out = Signal(self.shape.forward)
+        out, write_q1 = Signal(self.shape.forward), Signal(self.shape.forward)
+        register_wave(m, self.write, write_q1)  # it comes from afar as well
         m.d.comb += [out.eq(show_q2), out.operand.eq(Mux(bias_q2, numbers.one, activation_q2))]
-        with m.If(self.write.valid):
-            m.d.comb += out.eq(self.write)
+        with m.If(write_q1.valid):
+            m.d.comb += out.eq(write_q1)
+        claim(m, ~write_q1.valid | ~show_q2.valid)
         register_wave(m, out, self.wave)
         return m

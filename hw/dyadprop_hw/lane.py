@@ -286,13 +286,12 @@ class Lane(wiring.Component):
         numbers = self.shape.numbers
         has_sensitivity, bits = numbers.has_sensitivity, self.shape.partial_bits
         wave = self.backward_in
-        learning = wave.operation == BackwardOperation.LEARN
-        learn = wave.valid & learning
+        learn = wave.valid & (wave.operation == BackwardOperation.LEARN)
         if not self.shape.is_full(self.index):
             learn &= ~wave.last  # a row that does not exist learns nothing, whatever its memories hold
         # The read-out puts one lane's word on the chain: weight or gradient of the lane that the wave names. A gradient
-        # to be stored comes down the same chain.
-        selected = wave.valid & ~learning & (wave.lane == self.index)
+        # to be stored comes down the same chain. A wave that learns names a lane too, but is none of the three.
+        selected = wave.valid & (wave.lane == self.index)
         first = Signal(_FIRST, name="backward_first_q1")
         m.d.sync += first.eq(Cat(learn, learn & wave.update, selected, wave.operation, wave.fresh))
         reads_weight, reads_gradient, writes = (

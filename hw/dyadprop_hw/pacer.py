@@ -28,7 +28,7 @@ class Pacer(wiring.Component):
     Interval ``cycles``.
     """
 
-    LEAST = 3
+    LEAST = 4
     """Cycles from a decision until counts and flags tell of the next pass."""
 
     ready: Signal

@@ -127,12 +127,21 @@ class SampleMemory(wiring.Component):
                 first.eq(last),
                 last.eq(after(write_column, inputs) == inputs - 1),
             ]
-        with m.If(begun):
+        # Flags are wanted ``timing.COUNTED`` later at the earliest, and so may be put down a cycle late.
+        begun_q1, arrived_q1 = Signal(), Signal()
+        learn_q1, update_q1 = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            begun_q1.eq(begun),
+            arrived_q1.eq(arrived),
+            learn_q1.eq(token.payload.learn),
+            update_q1.eq(token.payload.update),
+        ]
+        with m.If(begun_q1):
             m.d.sync += [
-                learn[write_place].eq(token.payload.learn),
-                update[write_place].eq(token.payload.update),
+                learn[write_place].eq(learn_q1),
+                update[write_place].eq(update_q1),
             ]
-        with m.If(arrived):
+        with m.If(arrived_q1):
             m.d.sync += write_place.eq(after(write_place, self.depth))
 
         # Forward: the columns of one sample, once for each row group.
@@ -196,8 +205,8 @@ class SampleMemory(wiring.Component):
             m.d.sync += [backward_base.eq(backward_base_after), backward_address.eq(backward_base_after)]
 
         # What is counted for a pass may come from far away; whoever waits for it loses a cycle.
-        arrived_q1, forward_end_q1, gone_q1 = (Signal(name=f"{name}_q1") for name in ("arrived", "forward_end", "gone"))
-        m.d.sync += [arrived_q1.eq(arrived), forward_end_q1.eq(self.forward_end), gone_q1.eq(gone)]
+        forward_end_q1, gone_q1 = Signal(), Signal()
+        m.d.sync += [forward_end_q1.eq(self.forward_end), gone_q1.eq(gone)]
         stored.drive(m, begun, gone_q1)
         waiting.drive(m, arrived_q1, self.forward_start)
         finished.drive(m, forward_end_q1, taken)

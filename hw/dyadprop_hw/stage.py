@@ -169,7 +169,7 @@ class Stage(wiring.Component):
 
         # Parameters move only while no sample is in flight, and gradients only after the last one is written. Behind a
         # step the last lane's count of limited weights has arrived as well.
-        drained = Lane.UPDATE_LATENCY + plan.lanes + 1
+        drained = Lane.UPDATE_LATENCY + plan.lanes + 2
         draining = Signal(range(drained + 1))
         with m.If(backward.busy):
             m.d.sync += draining.eq(Mux(memory.backward_update, drained, Lane.GRADIENT_LATENCY))
@@ -188,8 +188,9 @@ class Stage(wiring.Component):
         ]
         for position, events in enumerate((activation_saturated, sensitivity_saturated, last.saturated_out)):
             count = Signal(COUNTER_BITS, name=f"saturations_{position}")
-            limited = Signal.like(events, name=f"limited_{position}")
-            m.d.sync += [limited.eq(events), count.eq(count + limited)]
+            # The lanes are far from whoever asks for the count: on its way it has a register, and one at its end.
+            sent, limited = (Signal.like(events, name=f"{name}_{position}") for name in ("sent", "limited"))
+            m.d.sync += [sent.eq(events), limited.eq(sent), count.eq(count + limited)]
             m.d.comb += control.counters[position].eq(count)
         return m
 
@@ -228,13 +229,18 @@ class Stage(wiring.Component):
         room = _reserve(m, "output", pacer.start, queue, plan.output_vectors, numbers.outputs)
         # Behind the last sample of a batch no forward pass begins before its step is in all lanes: the next one follows
         # the step's wave so closely that each lane reads a new weight just after it was written.
-        stepping = Signal()
-        settled = Lane.UPDATE_LATENCY - timing.ADDRESSED - timing.START - 1
-        settling = Signal(range(settled))
-        with m.If(forward.busy & memory.forward_update):
+        # `Pacer.LEAST` leaves time to tell of the pass that has just started.
+        stepping, begins, ends = Signal(), Signal(), Signal()
+        settled = Lane.UPDATE_LATENCY - timing.ADDRESSED - timing.START - timing.SHOWN
+        settling = Signal(range(settled - 1))
+        m.d.sync += [
+            begins.eq(forward.busy & memory.forward_update),
+            ends.eq(backward.end & memory.backward_update),
+        ]
+        with m.If(begins):
             m.d.sync += stepping.eq(1)
-        with m.If(backward.end & memory.backward_update):
-            m.d.sync += settling.eq(settled - 1)
+        with m.If(ends):
+            m.d.sync += settling.eq(settled - 2)
         with m.Elif(settling != 0):
             m.d.sync += settling.eq(settling - 1)
             with m.If(settling == 1):

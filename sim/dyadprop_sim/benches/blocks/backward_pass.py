@@ -124,7 +124,7 @@ class PassBench(Testbench):
             self.begin.set(int(started))
 
     def give_read(self) -> None:
-        """Pass a read-out on; it must be the next wave, one cycle later."""
+        """Pass a read-out on; it must be the next wave, ``timing.ENTRY`` later."""
         word: dict[str, int] = {name: 0 for name, _ in self.shape.backward}
         operations = (BackwardOperation.READ_WEIGHT, BackwardOperation.READ_GRADIENT, BackwardOperation.WRITE_GRADIENT)
         known = {
@@ -134,7 +134,7 @@ class PassBench(Testbench):
             "address": self.rng.randrange(self.plan.words),
         }
         self.read.set(word | known | {"valid": 1})
-        self.reads.expect([(self.now() + 2, known)])  # given in the cycle to come, it leaves one later
+        self.reads.expect([(self.now() + 1 + timing.ENTRY, known)])  # given in the cycle to come
         self.given += 1
 
 

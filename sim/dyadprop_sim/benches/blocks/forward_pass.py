@@ -7,6 +7,7 @@ import numpy as np
 from amaranth.hdl import unsigned
 from cocotb.triggers import RisingEdge
 
+from dyadprop import timing
 from dyadprop.plan import StagePlan
 from dyadprop_hw.forward_pass import ForwardPass
 from dyadprop_hw.lane import LaneShape
@@ -124,14 +125,14 @@ class PassBench(Testbench):
             self.begin.set(int(started))
 
     def give_write(self) -> None:
-        """Pass a parameter on; it must be the next wave, one cycle later."""
+        """Pass a parameter on; it must be the next wave, ``timing.ENTRY`` later."""
         word: dict[str, int] = {name: 0 for name, _ in self.shape.forward}
         limit = self.plan.words
         weight = self.plan.numbers.weight
         word |= {"valid": 1, "write": 1, "lane": self.rng.randrange(self.plan.lanes)}
         word |= {"address": self.rng.randrange(limit), "operand": self.rng.randint(weight.min_int, weight.max_int)}
         self.write.set(word)
-        self.writes.expect([(self.now() + 2, word)])  # given in the cycle to come, it leaves one later
+        self.writes.expect([(self.now() + 1 + timing.ENTRY, word)])  # given in the cycle to come
         self.written += 1
 
 

@@ -157,6 +157,7 @@ class ControlBench(Testbench):
         answers: dict[int, int] = {}
         stored: dict[int, bool] = {}
         fresh, quiet, learnt = 1, True, False
+        stored_later = timing.ENTRY + timing.PARTIAL - 1  # behind its wave, where lane 0 adds to the partial sum
         was_quiet = deque([True] * timing.DECISION)  # first: when this cycle's wave was decided
         was_fresh = fresh
         while True:
@@ -180,7 +181,7 @@ class ControlBench(Testbench):
                 self.reads.check({**place, "operation": wave["operation"]})
                 self.read_times.append(now)
                 if wave["operation"] == BackwardOperation.WRITE_GRADIENT.value:
-                    stored[now + timing.PARTIAL] = True
+                    stored[now + stored_later] = True
                 else:
                     assert wave["fresh"] == was_fresh or wave["operation"] != BackwardOperation.READ_GRADIENT.value
                     answers[now - timing.DECISION + self.plan.read_latency - timing.ANSWER] = answer(
@@ -188,7 +189,7 @@ class ControlBench(Testbench):
                     )
             if stored.pop(now, False):
                 self.partials.check(self.partial.get())
-            elif now > 10 and self.read_times and now > self.read_times[0] + timing.PARTIAL:
+            elif now > 10 and self.read_times and now > self.read_times[0] + stored_later:
                 assert self.partial.get() == 0
             # What has been learnt, cleared or stored in the cycle that ends now.
             operation = taken["operation"] if isinstance(taken, dict) else -1
