@@ -32,6 +32,8 @@ class Limits:
 MEGA = 1_000_000
 ECP5_LIMITS = Limits((8 * MEGA, 400 * MEGA), (10 * MEGA, 400 * MEGA), (400 * MEGA, 800 * MEGA), (3_125_000, 400 * MEGA))
 """Lattice FPGA-DS-02012, table "sysCLOCK PLL Timing"."""
+ECP5_DIVISORS = 128
+"""Each of an EHXPLLL's divisors is at most so large: Lattice FPGA-TN-02200."""
 ICE40_LIMITS = Limits(
     (10 * MEGA, 133 * MEGA), (10 * MEGA, 133 * MEGA), (533 * MEGA, 1066 * MEGA), (16 * MEGA, 275 * MEGA)
 )
@@ -159,14 +161,14 @@ def _near(value: Fraction) -> set[int]:
 
 def _ecp5(reference: int, frequency: int) -> Iterator[Pll]:
     """EHXPLLL: what is fed back is CLKOP, the output or, where that is no multiple, a clock as the detector's."""
-    slowest = int(ECP5_LIMITS.detector[0])  # so the reference is divided by 40 at most; it could be by 128
+    slowest = int(ECP5_LIMITS.detector[0])  # so the reference is divided by 40 at most
     for input_divisor in range(1, reference // slowest + 1):
         detector = Fraction(reference, input_divisor)
-        for output in range(1, 128 // DIVISOR + 1):  # the link's clock is divided by so much more
+        for output in range(1, ECP5_DIVISORS // DIVISOR + 1):  # the link's clock is divided by so much more
             for total in _near(frequency * output / detector):
-                if total % output == 0 and total // output <= 128:
+                if total % output == 0 and total // output <= ECP5_DIVISORS:
                     yield Pll(reference, input_divisor, total // output, output, output)
-                if total <= 128:
+                if total <= ECP5_DIVISORS:
                     yield Pll(reference, input_divisor, 1, total, output)
 
 

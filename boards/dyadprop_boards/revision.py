@@ -6,14 +6,17 @@ from pathlib import Path
 
 DIGITS = 12
 
-# Modules of the host that decide a design; the gateware is taken whole.
-HOST_SOURCES = ("baud", "formats", "network", "operations", "plan", "protocol", "tables", "timing", "widths")
-
+# Modules of the host that decide a design; the gateware is taken whole, and of the boards what is around it.
+HOST_SOURCES = (
+    *("baud", "costs", "formats", "network", "operations", "plan", "protocol"),
+    *("self_test", "self_test_program", "tables", "timing", "widths"),
+)
+BOARD_SOURCES = ("clocks", "design", "identity", "link_clock", "memories", "top")
 
 # Those of the boards that decide what becomes of it: how lanes are shared out, what tools are told, and what is done to
 # a netlist between them.
 FLOW_SOURCES = (
-    *("capacity.py", "resources.py", "resource_coefficients.json"),
+    *("capacity.py", "fpgas.py", "memory_mapping.py", "resources.py", "resource_coefficients.json", "table.py"),
     *("ecp5_adders.py", "ecp5_packing.py", "ecp5_resets.py", "gowin_packing.py", "netlist.py"),
     *("passes.py", "pll.py", "platforms.py", "project.py"),
 )
@@ -24,7 +27,7 @@ def gateware_revision() -> str:
     host, gateware, boards = (Path(str(files(name))) for name in ("dyadprop", "dyadprop_hw", "dyadprop_boards"))
     paths = [host / f"{name}.py" for name in HOST_SOURCES]
     paths += sorted(gateware.glob("*.py"))
-    return _digest([*paths, *(boards / name for name in ("clocks.py", "link_clock.py", "top.py"))])
+    return _digest([*paths, *(boards / f"{name}.py" for name in BOARD_SOURCES)])
 
 
 def flow_revision() -> str:
