@@ -12,17 +12,20 @@ from typing import Any
 from dyadprop.errors import BuildError, CapacityError, RangeError
 from dyadprop.network import Network
 from dyadprop_boards.design import Design, fit, make_chip
-from dyadprop_boards.fpgas import RESOURCES, Resource
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
 from dyadprop_boards.logs import count_resources
 from dyadprop_boards.passes import PRODUCTS, pack, place, synthesize
+from dyadprop_boards.platform_check import check_platform
 from dyadprop_boards.progress import Progress
-from dyadprop_boards.project import TOP, commands_after_read, synthesis_options, write_project
+from dyadprop_boards.project import TOP, commands_after_read, make_platform, synthesis_options, write_project
 from dyadprop_boards.report_files import FILES, write_report
+from dyadprop_boards.report_page import PAGES
 from dyadprop_boards.resources import predict
 from dyadprop_boards.result import BuildResult, Placement
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.speed import Work
 from dyadprop_boards.table import Board
+from dyadprop_boards.tools import ToolFailure
 
 NETWORK = "net.toml"
 WORK = "work"
@@ -96,16 +99,18 @@ def build(
     CapacityError
         If the network does not fit: before synthesis where multipliers tell, behind it where logic or memory do.
     RangeError
-        If the clock cannot be made.
+        If the clock cannot be made, or the board is none that its platform is.
     TimingMissed
         If no placement holds at the clock; its report is written.
     BuildError
         If a tool is missing, fails, hangs, or reports another clock than the one asked for; the message names its log.
+        Of several placements one may fail: the result tells of it.
     """
     options = options if options is not None else BuildOptions()
     if not options.seeds:
         raise RangeError("no seed was given; a placement needs one")
     design = fit(net, board, options.clock, options.multipliers)
+    check_platform(board, make_platform(board))
     folder = Path(folder)
     work = folder / WORK
     _make_folder(work)
@@ -160,7 +165,7 @@ def _build(
     )
     short = [name for name in RESOURCES if estimate[name].used > estimate[name].available]
     if short:
-        result = replace(result, failure=_too_large(design, result, short))
+        result = replace(result, failure=_too_large(design, result, short, folder / PAGES[0]))
         write_report(result, folder, work)
         raise CapacityError(result.failure)
     if not options.synth_only:
@@ -184,8 +189,14 @@ def _place(
     work = folder / WORK
     router = next(name for name in commands if name.startswith("nextpnr"))
     for seed in options.seeds:
-        placement = place(design, router, commands[router], seed, result.estimate, work, progress)
-        result = replace(result, placements=(*result.placements, placement))
+        try:
+            placement = place(design, router, commands[router], seed, result.estimate, work, progress)
+        except ToolFailure as error:
+            if seed == options.seeds[-1] and not result.placements:
+                raise
+            result = replace(result, unplaced={**result.unplaced, seed: str(error)})
+        else:
+            result = replace(result, placements=(*result.placements, placement))
     best = result.best_placement
     assert best is not None
     if not best.met:
@@ -205,15 +216,23 @@ def _place(
 # -- messages --------------------------------------------------------------------------------------------------------
 
 
-def _too_large(design: Design, result: BuildResult, short: Sequence[Resource]) -> str:
+def _too_large(design: Design, result: BuildResult, short: Sequence[Resource], report: Path) -> str:
     needs = ", ".join(
-        f"{result.estimate[name].used} of {result.estimate[name].available} {name.replace('_', ' ')}" for name in short
+        f"{result.estimate[name].used} of {result.estimate[name].available} {RESOURCE_NAMES[name]}" for name in short
     )
     net = "-".join(map(str, design.net.widths))
     return (
         f"network {net} with lanes {'/'.join(map(str, design.plan.lanes))} needs {needs} of board {design.board.name}; "
-        "fewer lanes (--multipliers), a smaller max_batch or a larger board would do"
+        f"{_advice(design, short)} would do; what takes them is in {report}"
     )
+
+
+def _advice(design: Design, short: Sequence[Resource]) -> str:
+    advice = ["fewer lanes (--multipliers)"] if max(design.plan.lanes) > 1 else []
+    advice += ["fewer or smaller layers", "shorter words"]
+    if "block_rams" in short and design.net.max_batch > 1:
+        advice.append(f"a max_batch below {design.net.max_batch}")
+    return f"{', '.join(advice)} or a larger board"
 
 
 def _missed(result: BuildResult, best: Placement, work: Path) -> str:

@@ -22,6 +22,7 @@ from dyadprop_boards.clock_cases import Case, cases
 from dyadprop_boards.fpgas import RESOURCES
 from dyadprop_boards.result import BuildResult
 from dyadprop_boards.revision import flow_revision, gateware_revision
+from dyadprop_boards.tools import ToolFailure
 
 COMMAND = "python -m dyadprop_boards.clock_table"
 BEGIN = f"<!-- clocks, written by {COMMAND} -->\n"
@@ -197,6 +198,8 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
             except BuildError as error:
                 print(f"  {error}", flush=True)
                 failed += 1
+                if isinstance(error, ToolFailure):  # of this placement; another may do
+                    continue
                 break
             rows = _rows(kept, made_of)  # another process may have written in between
             if "placements" in row:

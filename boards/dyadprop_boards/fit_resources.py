@@ -24,7 +24,7 @@ from dyadprop.errors import DyadpropError
 from dyadprop.optional import optional_packages
 from dyadprop.report import write_json
 from dyadprop_boards.design import fit, make_chip
-from dyadprop_boards.fpgas import RESOURCES, Family, Resource
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Family, Resource
 from dyadprop_boards.passes import synthesize
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import write_project
@@ -143,10 +143,10 @@ def describe(entry: dict[str, Any]) -> str:
     words = [f"{entry['board']} {entry['network']}:"]
     for name in FITTED:
         words.append(
-            f"{actual[name]} {name.replace('_', ' ')}, predicted {predicted[name]} ({entry['off'][name]:+.1%}, without "
+            f"{actual[name]} {RESOURCE_NAMES[name]}, predicted {predicted[name]} ({entry['off'][name]:+.1%}, without "
             f"it among the fitted {entry['off_unseen'][name]:+.1%});"
         )
-    words += [f"{actual[name]} {name.replace('_', ' ')}, predicted {predicted[name]};" for name in EXACT]
+    words += [f"{actual[name]} {RESOURCE_NAMES[name]}, predicted {predicted[name]};" for name in EXACT]
     return " ".join(words)[:-1]
 
 
@@ -157,7 +157,7 @@ def failures(family: Family, found: Iterable[dict[str, Any]]) -> list[str]:
         wrong = [name for name in EXACT if entry["predicted"][name] != entry["actual"][name]]
         if family == "ecp5":
             wrong += [name for name in FITTED if abs(entry["off"][name]) > GOAL]
-        told += [f"{entry['board']} {entry['network']}: {name.replace('_', ' ')}" for name in wrong]
+        told += [f"{entry['board']} {entry['network']}: {RESOURCE_NAMES[name]}" for name in wrong]
     return told
 
 

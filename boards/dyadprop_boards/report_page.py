@@ -138,6 +138,7 @@ def _clock(result: BuildResult) -> Section:
             f"{len(result.placements)} seeds: minimum {_mhz(result.minimum)}, median {_mhz(result.median)}. Placement "
             "is chaotic: the median says more of the design than the best."
         )
+    lines += [f"Seed {seed} has no placement: {why}" for seed, why in result.unplaced.items()]
     rows = tuple(
         (
             str(placement.seed),

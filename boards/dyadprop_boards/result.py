@@ -164,6 +164,8 @@ class BuildResult:
         Resources after synthesis.
     placements : tuple of Placement
         In the order of seeds; empty where only synthesis was asked for.
+    unplaced : dict of int to str
+        Seeds without a placement, and why: place and route failed.
     best : int or None
         Seed whose placement is packed.
     packing : ToolRun or None
@@ -204,6 +206,7 @@ class BuildResult:
     predicted_lanes: Parts
     estimate: dict[str, Used]
     placements: tuple[Placement, ...] = ()
+    unplaced: dict[int, str] = field(default_factory=dict)
     best: int | None = None
     packing: ToolRun | None = None
     bitstream: str = ""

@@ -15,6 +15,11 @@ from pathlib import Path
 from dyadprop.errors import BuildError
 from dyadprop_boards.signals import raised_signals
 
+
+class ToolFailure(BuildError):
+    """A tool was started and did not do its work: it failed, was killed, or did not end."""
+
+
 _log = logging.getLogger(__name__)
 
 POLL = 0.25  # seconds
@@ -135,7 +140,9 @@ def run_tool(
     Raises
     ------
     BuildError
-        If it is missing, or does not end within its limit.
+        If it is missing.
+    ToolFailure
+        If it does not end within its limit.
 
     Notes
     -----
@@ -158,7 +165,7 @@ def run_tool(
                 except subprocess.TimeoutExpired:
                     pass
                 if time.monotonic() - start > tool.limit:
-                    raise BuildError(
+                    raise ToolFailure(
                         f"{tool.name} did not end within {tool.limit} s: {last_line(log)}; its log is {log}"
                     )
                 if watch is not None:
@@ -172,18 +179,18 @@ def run_tool(
     return status, time.monotonic() - start
 
 
-def failure(tool: Tool, status: int, log: Path) -> BuildError:
+def failure(tool: Tool, status: int, log: Path) -> ToolFailure:
     """Give the error for a tool that failed: the last thing it said about an error, and where its log is."""
     if status < 0:
         try:
             name = signal.Signals(-status).name
         except ValueError:
             name = str(-status)
-        return BuildError(f"{tool.name} was killed by {name}: {last_line(log)}; its log is {log}")
+        return ToolFailure(f"{tool.name} was killed by {name}: {last_line(log)}; its log is {log}")
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     errors = [line.strip() for line in lines if "error" in line.lower() and not line.strip().endswith(" 0 errors")]
     last = errors[-1] if errors else last_line(log) or f"exit status {status}"
-    return BuildError(f"{tool.name} failed: {last}; its log is {log}")
+    return ToolFailure(f"{tool.name} failed: {last}; its log is {log}")
 
 
 def last_line(log: Path) -> str:

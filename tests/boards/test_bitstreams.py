@@ -42,7 +42,7 @@ def test_synthesis(name: str) -> None:
 @pytest.mark.parametrize("name", TOO_SMALL)
 def test_the_smallest_network_is_refused_behind_synthesis(name: str) -> None:
     board = find_board(name)
-    with pytest.raises(dp.CapacityError, match=rf"needs \d+ of {board.fpga.luts} luts of board {name};"):
+    with pytest.raises(dp.CapacityError, match=rf"needs \d+ of {board.fpga.luts} LUTs of board {name};"):
         build(SMALLEST, board, OUT / name / "smallest", BuildOptions(synth_only=True))
 
 

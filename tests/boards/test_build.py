@@ -186,7 +186,7 @@ def test_a_report_that_says_nothing_of_the_clock(tools: Tools, fmax: str, messag
 def test_too_much_logic_is_refused_behind_synthesis(tools: Tools) -> None:
     tools.make(cells='{"LUT4": 30000, "DP16KD": 60}')
     message = (
-        r"^network 2-2-1 with lanes 2/1 needs 30000 of 24288 luts, 60 of 56 block rams of board ulx3s-12f; fewer lanes"
+        r"^network 2-2-1 with lanes 2/1 needs 30000 of 24288 LUTs, 60 of 56 block RAMs of board ulx3s-12f; fewer lanes"
     )
     with pytest.raises(dp.CapacityError, match=message):
         make(tools)
@@ -225,6 +225,35 @@ def test_a_tool_that_fails_names_its_log(tools: Tools) -> None:
     tools.script("NEXTPNR_ECP5", "echo Info: packing; echo ERROR: no cell of type X; exit 1")
     with pytest.raises(dp.BuildError, match=r"^nextpnr-ecp5 failed: ERROR: no cell of type X; its log is .*/seed-1"):
         make(tools)
+
+
+def test_a_seed_that_fails_takes_no_other_with_it(tools: Tools) -> None:
+    """Which seed fails does not matter; where all do the last one's error is told."""
+    tools.make((90.5, 99.25, 81.0))
+    for failing, best in ((1, 2), (2, 1), (3, 2)):
+        fails = f'[ $seed = {failing} ] && echo "ERROR: no place" && exit 1\necho Info: placing;'
+        rates = tools.folder / "rates"
+        tools.script("NEXTPNR_ECP5", NEXTPNR.format(rates=rates, fmax=FMAX).replace("echo Info: placing;", fails))
+        result = make(tools, seeds=(1, 2, 3))
+        assert [placement.seed for placement in result.placements] == [seed for seed in (1, 2, 3) if seed != failing]
+        assert list(result.unplaced) == [failing]
+        assert result.unplaced[failing].startswith("nextpnr-ecp5 failed: ERROR: no place; its log is ")
+        assert result.best == best
+        assert report(tools)["unplaced"] == {str(failing): result.unplaced[failing]}
+        assert (
+            f"Seed {failing} has no placement: nextpnr-ecp5" in (tools.folder / "out" / "xor" / "report.md").read_text()
+        )
+    tools.script("NEXTPNR_ECP5", "echo ERROR: no place; exit 1")
+    with pytest.raises(dp.BuildError, match=r"^nextpnr-ecp5 failed: ERROR: no place; its log is .*/seed-3\.log$"):
+        make(tools, seeds=(1, 2, 3))
+
+
+def test_a_board_that_is_none_of_its_platform(tools: Tools) -> None:
+    board = replace(ULX3S, led=("lamp", 0))
+    message = "which its platform does not have; without an LED: led=None$"
+    with pytest.raises(dp.RangeError, match=rf"^board ulx3s-12f names the LED 'lamp' 0, {message}"):
+        build(NET, board, tools.folder / "out" / "xor", BuildOptions(), small)
+    assert not (tools.folder / "out").exists()
 
 
 def test_a_netlist_that_contradicts_itself(tools: Tools) -> None:

@@ -10,6 +10,7 @@ import pytest
 import dyadprop as dp
 from dyadprop_boards import fpgas
 from dyadprop_boards.fpgas import Fpga
+from dyadprop_boards.platform_check import check_platform
 from dyadprop_boards.project import make_platform
 from dyadprop_boards.table import BOARDS, Board, check_board, find_board
 
@@ -26,17 +27,33 @@ def test_names_are_unique_and_found() -> None:
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
 def test_a_row_agrees_with_its_platform(board: Board) -> None:
     check_board(board)
+    check_platform(board, make_platform(board))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fpga": fpgas.LFE5U_45F}, "names the FPGA 'LFE5U-45F'; its platform has 'LFE5U-25F'"),
+        ({"package": "BG256"}, "names the package 'BG256'; its platform has 'MG285'"),
+        ({"speed": "6"}, "names the speed grade '6'; its platform has '8'"),
+        ({"clock_pin": "clk25"}, "names the clock pin 'clk25'; its platform has 'clk'"),
+        (
+            {"clock": 50_000_000},
+            "has a clock of 50000000 Hz; its platform's, at 'clk', has 48000000 Hz",
+        ),
+        ({"uart": "serial"}, "names the serial port 'serial' 0, which its platform does not have"),
+        ({"uart": "rgb_led"}, ": serial port 'rgb_led' of its platform has no rx"),
+        ({"led": ("led", 3)}, "names the LED 'led' 3, which its platform does not have; without an LED: led=None"),
+        ({"led": ("rgb_led", 0, "w")}, ": LED 'rgb_led' 0 of its platform has no part 'w'; it has r, g, b"),
+        ({"led": ("uart", 0, "w")}, ": LED 'uart' 0 of its platform has no part 'w'; it has rx, tx"),
+    ],
+)
+def test_a_row_that_does_not_agree(change: dict[str, object], message: str) -> None:
+    board = find_board("orangecrab-25f")
     platform = make_platform(board)
-    assert platform.default_clk == board.clock_pin
-    assert platform.default_clk_frequency == board.clock
-    name = platform.family if board.fpga.family == "gowin" else platform.device
-    assert (name, platform.package, getattr(platform, "speed", "")) == (board.device, board.package, board.speed)
-    uart = platform.lookup(board.uart)
-    assert {"rx", "tx"} <= {part.name for part in uart.ios}
-    if board.led is not None:
-        resource, number, *part = board.led
-        led = platform.lookup(resource, number)
-        assert not part or part[0] in {entry.name for entry in led.ios}
+    changed = Board(**{**vars(board), **change})
+    with pytest.raises(dp.RangeError, match=rf"^board orangecrab-25f ?{re.escape(message)}$"):
+        check_platform(changed, platform)
 
 
 def test_fpgas_are_told_apart() -> None:
@@ -60,9 +77,7 @@ def test_the_example_of_the_documentation_is_a_board(tmp_path: Path) -> None:
     path = tmp_path / "my_board.py"
     path.write_text(example)
     board = find_board(str(path))
-    platform = make_platform(board)
-    assert platform.device == board.device
-    assert platform.default_clk_frequency == board.clock
+    check_platform(board, make_platform(board))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Build a network's bitstream for a board, with open tools.
 
-Lanes are shared out to the board's multipliers, then yosys synthesises, nextpnr places and routes. It fails (exit code
+Lanes are shared out to what the board has, then yosys synthesises, nextpnr places and routes. It fails (exit code
 1) if the design does not hold at the clock, and says by how much. In build/BOARD/NAME: the bitstream, the report
 (report.html; .md and .json say the same), and the tools' logs in work/. What has not changed is not made a second time.
 
@@ -15,6 +15,7 @@ from dyadprop.network import Network
 from dyadprop.report import Report
 from dyadprop_boards.build import BuildOptions, TimingMissed, build
 from dyadprop_boards.design import make_chip, make_untested_chip
+from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
 from dyadprop_boards.report_files import FILES
 from dyadprop_boards.result import BuildResult
 from dyadprop_boards.table import BOARDS, find_board
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clock", type=_megahertz, metavar="MHZ", help="default: the board's")
     parser.add_argument(
-        "--multipliers", type=_positive, metavar="N", help="budget for lanes (default: all that the board has)"
+        "--multipliers", type=_positive, metavar="N", help="budget for lanes (default: as many as can be placed)"
     )
     parser.add_argument("--synth-only", action="store_true", help="stop behind synthesis: what the design takes")
     parser.add_argument("--no-self-test", action="store_true", help="leave the self-test at power-on out")
@@ -69,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
 def _lines(result: BuildResult, folder: Path) -> list[str]:
     best, work = result.best_placement, result.work
     resources = best.resources if best else result.estimate
-    use = ", ".join(f"{used.used} of {used.available} {name.replace('_', ' ')}" for name, used in resources.items())
+    use = ", ".join(
+        f"{resources[name].used} of {resources[name].available} {RESOURCE_NAMES[name]}" for name in RESOURCES
+    )
     lines = [
         f"{'-'.join(map(str, result.widths))} for {result.board} ({result.device}): lanes "
         f"{'/'.join(map(str, result.lanes))}, {work.multipliers} multipliers, {work.interval} cycles a sample",
@@ -87,6 +90,7 @@ def _lines(result: BuildResult, folder: Path) -> list[str]:
                 else ""
             )
         )
+    lines += [f"seed {seed} has no placement: {why}" for seed, why in result.unplaced.items()]
     lines.append(
         f"{work.gradients(result.clock):,.0f} gradients/s at {result.clock / 1e6:g} MHz; the line brings "
         f"{work.line_rate(result.baud):,.0f} samples/s at {result.baud:,} baud"
