@@ -42,7 +42,7 @@ class BuildOptions:
     clock : int or None
         Hz; None: the board's.
     multipliers : int or None
-        Under which lanes are shared out; None: the board's.
+        Budget under which lanes are shared out; None: as many lanes as can be placed.
     synth_only : bool
         Stop behind synthesis.
     quiet : bool
@@ -97,7 +97,7 @@ def build(
     Raises
     ------
     CapacityError
-        If the network does not fit: before synthesis where multipliers tell, behind it where logic or memory do.
+        If the network does not fit: before synthesis by prediction, behind it by what synthesis made.
     RangeError
         If the clock cannot be made, or the board is none that its platform is.
     TimingMissed

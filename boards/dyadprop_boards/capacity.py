@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dyadprop.errors import CapacityError
+from dyadprop.messages import MAX_BODY
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
+from dyadprop.protocol import WireSizes
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
 from dyadprop_boards.resources import coefficients, predict
 from dyadprop_boards.table import BOARDS, Board
@@ -44,12 +46,12 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
     Raises
     ------
     CapacityError
-        If the network does not fit, with what it needs, what there is, and what would fit.
+        If the network does not fit, with what it needs, what there is, and what would fit; or the budget is too small
+        for one lane a layer, whatever the board.
     """
+    _check_messages(net)
     budget = multiplier_budget(board) if multipliers is None else multipliers
-    plans = list(_plans(net, budget))
-    if multipliers is not None:
-        plans = plans[:1]
+    plans = list(_plans(net, budget)) if multipliers is None else [plan_network(net, budget)]
     for plan in plans:
         if not _short(plan, board, clock, PLACEABLE):
             return plan
@@ -59,6 +61,17 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
             if not _short(plan, board, clock, shares):
                 return plan
     raise CapacityError(_refusal(net, board, clock, budget, plans))
+
+
+def _check_messages(net: Network) -> None:
+    """Refuse a network that no chip could be loaded with."""
+    sizes = WireSizes(net)
+    for stage, (words, size) in enumerate(zip(sizes.words, sizes.gradient_word, strict=True), start=1):
+        if words * size > MAX_BODY:
+            raise CapacityError(
+                f"stage {stage} of network {'-'.join(map(str, net.widths))} has {words * size} bytes of gradients; a "
+                f"message to a chip carries at most {MAX_BODY}"
+            )
 
 
 def _plans(net: Network, budget: int) -> Iterator[Plan]:
@@ -93,7 +106,7 @@ def _fits(net: Network, board: Board, clock: float) -> bool:
 
 def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Sequence[Plan]) -> str:
     advice = ["fewer or smaller layers"]
-    if plans:
+    if plans:  # else the board has fewer multipliers than one lane a layer takes
         plan = plans[-1]
         short = _short(plan, board, clock, LEEWAY)
         needs = ", ".join(

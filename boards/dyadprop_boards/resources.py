@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from amaranth.hdl import Shape
 
@@ -122,11 +123,21 @@ def evaluate(features: Features, table: Table) -> dict[str, int]:
     return found
 
 
-@cache
 def coefficients(family: Family) -> Table:
     """Read the coefficients of a family; empty where none are fitted."""
-    table: Table = json.loads((files("dyadprop_boards") / COEFFICIENTS).read_text())["families"].get(family, {})
+    table: Table = _kept()["families"].get(family, {})
     return table
+
+
+def fitted_to(family: Family) -> str:
+    """Give the revision of the gateware that a family's coefficients were fitted to; empty where none are."""
+    return str(_kept()["designs"].get(family, {}).get("gateware", ""))
+
+
+@cache
+def _kept() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((files("dyadprop_boards") / COEFFICIENTS).read_text())
+    return document
 
 
 def part_features(plan: Plan, board: Board, clock: float) -> list[Features]:

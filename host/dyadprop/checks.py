@@ -1,5 +1,7 @@
 """The door: arrays are checked here before anything is done with them."""
 
+import argparse
+
 import numpy as np
 import numpy.typing as npt
 
@@ -46,3 +48,10 @@ def whole_number(what: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
         raise RangeError(f"{what} is {value!r}; allowed are whole numbers from {low} to {high}")
     return int(value)
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 that was given to a command, or raise ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)

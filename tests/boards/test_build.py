@@ -328,6 +328,8 @@ def test_the_command(tools: Tools, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert json.loads(Path("figures.json").read_text())["best"] == 1
     assert main([*arguments, "--clock", "81"]) == 3, "the scripts place for 80 MHz"
     assert "asked for were 81.25 and 40.625 MHz" in capsys.readouterr().err
+    assert main([*arguments[:4], "--seed", "1"]) == 0
+    assert "seed 2 reaches 85.00 MHz\n" in capsys.readouterr().out
     tools.make((70.0,))
     tools.script("YOSYS", YOSYS.format(cells='{"LUT4": 1}').replace("{}", '{"clocks.a": {"type": "LUT4"}}'))
     assert main(arguments[:4]) == 1

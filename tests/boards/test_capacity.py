@@ -72,8 +72,15 @@ def test_lanes_are_fewest_where_even_they_take_more_than_can_be_placed(monkeypat
 def test_a_budget_of_the_user_is_kept() -> None:
     net, board = chain(64, 32, 10), find_board("ulx3s-85f")
     assert choose_plan(net, board, 80e6, 30) == plan_network(net, 30)
-    assert refusal(net, board, 3).startswith(
-        "network 64-32-10 needs at least 7 multipliers; the budget is 3: it does not fit board ulx3s-85f (LFE5U-85F); "
+    assert refusal(net, board, 3) == "network 64-32-10 needs at least 7 multipliers; the budget is 3"
+
+
+def test_a_network_that_no_message_carries() -> None:
+    told = refusal(chain(4096, 4096, 1000), find_board("ulx3s-85f"))
+    bytes_of_gradients = 4097 * 4096 * 5  # words of 40 bits
+    assert told == (
+        f"stage 1 of network 4096-4096-1000 has {bytes_of_gradients} bytes of gradients; a message to a chip carries "
+        "at most 16777215"
     )
 
 

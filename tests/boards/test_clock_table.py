@@ -16,6 +16,7 @@ from dyadprop_boards.clock_cases import Case, cases
 from dyadprop_boards.clock_table import BEGIN, END, main, rewritten
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.table import BOARDS, Board
+from dyadprop_boards.tools import ToolFailure
 from tests.boards.results import placement, result
 
 PAGE = f"# Boards\n\n{BEGIN}old\n{END}\n\nThe rest.\n"
@@ -144,6 +145,19 @@ def test_a_tool_that_fails_stops_no_other_design(
     assert "  yosys failed: ERROR: no; its log is here\n" in capsys.readouterr().out
     assert "`tang-primer-20k`" in page.read_text()
     assert "`tang-nano-9k`" not in page.read_text()
+
+
+def test_a_placement_that_fails_stops_no_other(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(seed: int) -> Any:
+        raise ToolFailure("nextpnr failed: no place; its log is here")
+
+    asked = stand_in(monkeypatch, lambda seed: (good, fails, good)[seed - 1](seed))
+    arguments = ["--only", "4-8-3@tang-nano", "--page", "boards.md", "--seeds", "3"]
+    assert main(arguments) == 1
+    assert len(asked) == 3
+    assert "| 2 | 82.0 | **83.5** |" in page.read_text()
+    assert main(arguments) == 1, "and is tried again"
+    assert [options.seeds for *_, options in asked[3:]] == [(2,)]
 
 
 def test_names(capsys: pytest.CaptureFixture[str]) -> None:

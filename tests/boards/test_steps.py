@@ -80,6 +80,10 @@ def test_what_is_kept_and_broken_is_made_again(folder: Path, monkeypatch: pytest
     assert not run_step(step(tool), folder).kept
     assert (folder / "out").read_text() == "one\ntwo\n"
     assert run_step(step(tool), folder).kept
+    (entry / "out.gz").unlink()
+    assert not run_step(step(tool), folder).kept
+    assert run_step(step(tool), folder).kept, "and then it is kept whole"
+    assert runs(folder) == 3
 
 
 def test_nothing_is_kept_where_nothing_can_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import dyadprop as dp
 from dyadprop.cli import main
 from dyadprop.commands import info
 from dyadprop.plan import plan_network
+from dyadprop_boards import board_info
 
 
 def saved(tmp_path: Path, net: dp.Network) -> str:
@@ -109,6 +110,29 @@ def test_a_budget_on_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "it does not fit board icebreaker (iCE40UP5K); " in capsys.readouterr().err
     assert main(["info", saved(tmp_path, NET), "--board", "nothing"]) == 2
     assert capsys.readouterr().err.startswith("dyadprop: board is 'nothing'; known are ")
+
+
+def test_what_is_not_fitted_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["info", saved(tmp_path, NET), "--board", "ulx3s-85f"]
+    again = "python -m dyadprop_boards.fit_resources --family ecp5"
+    monkeypatch.setattr(board_info, "fitted_to", lambda family: "older")
+    monkeypatch.setattr(board_info, "gateware_revision", lambda: "newer")
+    assert main(arguments) == 0
+    told = f"LUTs and flip-flops were fitted to gateware older; {again} fits them to this one, newer\n"
+    assert told in capsys.readouterr().out
+    monkeypatch.setattr(board_info, "gateware_revision", lambda: "older")
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "fitted" not in out
+    assert " LUTs, " in out
+    monkeypatch.setattr(board_info, "coefficients", lambda family: {})
+    assert main([*arguments, "--json", str(tmp_path / "info.json")]) == 0
+    out = capsys.readouterr().out
+    assert f"LUTs and flip-flops are not known: nothing is fitted for ecp5 yet; {again} does it\n" in out
+    assert " LUTs, " not in out
+    assert json.loads((tmp_path / "info.json").read_text())["resources"].keys() == {"multipliers", "block_rams"}
 
 
 def test_boards_that_are_not_installed(

@@ -4,13 +4,14 @@ Lanes are shared out to what the board has, then yosys synthesises, nextpnr plac
 1) if the design does not hold at the clock, and says by how much. In build/BOARD/NAME: the bitstream, the report
 (report.html; .md and .json say the same), and the tools' logs in work/. What has not changed is not made a second time.
 
-With --seeds N, placements 1 to N are tried and the fastest is taken. $YOSYS, $NEXTPNR_ECP5 and so on name other
-programs than those from PyPI.
+With --seeds N, placements 1 to N are tried (with --seed S: S + 1 to S + N) and the fastest is taken. $YOSYS,
+$NEXTPNR_ECP5 and so on name other programs than those from PyPI.
 """
 
 import argparse
 from pathlib import Path
 
+from dyadprop.checks import positive
 from dyadprop.network import Network
 from dyadprop.report import Report
 from dyadprop_boards.build import BuildOptions, TimingMissed, build
@@ -31,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(board.name for board in BOARDS)}, or a file my_board.py (docs/boards.md)",
     )
     parser.add_argument(
-        "--seeds", type=_positive, default=1, metavar="N", help="placements to try (default: %(default)s)"
+        "--seeds", type=positive, default=1, metavar="N", help="placements to try (default: %(default)s)"
     )
     parser.add_argument("--clock", type=_megahertz, metavar="MHZ", help="default: the board's")
     parser.add_argument(
-        "--multipliers", type=_positive, metavar="N", help="budget for lanes (default: as many as can be placed)"
+        "--multipliers", type=positive, metavar="N", help="budget for lanes (default: as many as can be placed)"
     )
     parser.add_argument("--synth-only", action="store_true", help="stop behind synthesis: what the design takes")
     parser.add_argument("--no-self-test", action="store_true", help="leave the self-test at power-on out")
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     net = Network.load(args.network)
     folder = Path(args.out) / board.name / Path(args.network).stem
     options = BuildOptions(
-        seeds=tuple(range(1, args.seeds + 1)),
+        seeds=tuple(range(args.seed + 1, args.seed + args.seeds + 1)),
         clock=args.clock,
         multipliers=args.multipliers,
         synth_only=args.synth_only,
@@ -99,12 +100,6 @@ def _lines(result: BuildResult, folder: Path) -> list[str]:
     lines.append(f"tools: {seconds}")
     written = [name for name in (result.bitstream, *FILES) if name and (folder / name).is_file()]
     return [*lines, f"written to {folder}: {', '.join(written)}"]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
 
 
 def _megahertz(text: str) -> int:

@@ -8,6 +8,7 @@ import argparse
 from importlib.metadata import entry_points
 from typing import Any
 
+from dyadprop.checks import positive
 from dyadprop.errors import PackageMissing
 from dyadprop.network import Network
 from dyadprop.plan import DEFAULT_MULTIPLIERS, plan_network, stage_rows
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NET.TOML", help="a network that Network.save wrote")
     parser.add_argument(
         "--multipliers",
-        type=int,
+        type=positive,
         metavar="N",
         help="budget under which lanes are shared out where the layers name none "
         f"(default: {DEFAULT_MULTIPLIERS}, or what the board takes)",

@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dyadprop.checkpoints import save_checkpoint
+from dyadprop.checks import positive
 from dyadprop.comparison import Comparison, Difference, locate
 from dyadprop.data import Dataset, digits
 from dyadprop.device import Device, open_device
@@ -54,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update", choices=("host", "device"), default="host", help="who takes the steps (default: %(default)s)"
     )
-    parser.add_argument("--epochs", type=_positive, default=15, metavar="N", help="default: %(default)s")
-    parser.add_argument("--batch-size", type=_positive, metavar="N", help="default: 32; on the device 1")
+    parser.add_argument("--epochs", type=positive, default=15, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: 32; on the device 1")
     parser.add_argument(
         "--learning-rate",
         type=float,
@@ -291,9 +292,3 @@ def _directory(path: str) -> Path:
     except OSError as error:
         raise RangeError(f"directory {path} cannot be made: {error.strerror}") from error
     return Path(path)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
