@@ -134,19 +134,19 @@ def markdown(gateware: str, rows: dict[str, dict[str, Any]], order: Sequence[Cas
     return "\n".join(lines)
 
 
-def rewritten(text: str, table: str) -> str:
-    """Give a page with another table between its marks.
+def rewritten(text: str, table: str, mark: str = BEGIN) -> str:
+    """Give a page with another table between a mark and the next `END`.
 
     Raises
     ------
     RangeError
         If it has no such marks.
     """
-    begin = text.find(BEGIN)
+    begin = text.find(mark)
     end = text.find(END, begin)
     if begin < 0 or end < 0:
-        raise RangeError(f"page has no place for the table: expected {BEGIN.strip()!r} and {END!r}")
-    return f"{text[: begin + len(BEGIN)]}{table}\n{text[end:]}"
+        raise RangeError(f"page has no place for the table: expected {mark.strip()!r} and {END!r}")
+    return f"{text[: begin + len(mark)]}{table}\n{text[end:]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,7 +180,7 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
         raise RangeError("no design has such a name; --list prints the names")
     if seeds < 1:
         raise RangeError(f"seeds are {seeds}; at least 1 is needed")
-    text = _read(page)
+    text = read_page(page)
     rewritten(text, "")  # a page without a place for the table is told now, not after hours
     out.mkdir(parents=True, exist_ok=True)
     kept = page.with_suffix(ROWS)
@@ -206,7 +206,7 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
                 row["placements"] = rows.get(case.name, {}).get("placements", {}) | row["placements"]
             rows[case.name] = row
             write_json(kept, {**made_of, "rows": rows})
-            write_atomically("page", page, rewritten(_read(page), markdown(made_of["gateware"], rows, every)))
+            write_atomically("page", page, rewritten(read_page(page), markdown(made_of["gateware"], rows, every)))
             print(f"  {_told(row, seed)}", flush=True)
     rows = _rows(kept, made_of)
     print(f"written to {page}: {len(rows)} of {len(every)} designs")
@@ -225,7 +225,14 @@ def _told(row: dict[str, Any], seed: int) -> str:
     return f"{reached / 1e6:.2f} MHz of {row['asked'] / 1e6:.2f} MHz asked for"
 
 
-def _read(page: Path) -> str:
+def read_page(page: Path) -> str:
+    """Give a page's text.
+
+    Raises
+    ------
+    RangeError
+        If it cannot be read.
+    """
     try:
         return page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
