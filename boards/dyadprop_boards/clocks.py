@@ -8,7 +8,7 @@ from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-from dyadprop_boards.link_clock import DIVISOR, is_split, link_clock
+from dyadprop_boards.board_link import DIVISOR, is_split, link_clock
 from dyadprop_boards.pll import Pll, filter_range
 from dyadprop_boards.table import Board
 from dyadprop_hw.clocked_network import DOMAIN

@@ -8,10 +8,9 @@ from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
 from dyadprop.self_test import self_test_program
 from dyadprop.self_test_program import Program
+from dyadprop_boards.board_link import is_split, link_clock, link_slots
 from dyadprop_boards.capacity import choose_plan
 from dyadprop_boards.identity import identity
-from dyadprop_boards.link_clock import is_split, link_clock
-from dyadprop_boards.memories import link_slots
 from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.table import Board

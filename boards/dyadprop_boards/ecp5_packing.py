@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop_boards.ecp5_adders import absorb_operands
+from dyadprop_boards.ecp5_layout import place_lanes
 from dyadprop_boards.ecp5_resets import copy_resets
+from dyadprop_boards.fpgas import Fpga
 from dyadprop_boards.netlist import readers, top_module
 
 _RANKS = ("A", "B")
@@ -102,8 +104,11 @@ def pack_registers(module: dict[str, Any]) -> Packed:
     return packed
 
 
-def pack_netlist(path: Path) -> Packed:
-    """Pack the top module of a netlist in a file: `pack_registers`, then `absorb_operands` and `copy_resets`."""
+def pack_netlist(path: Path, fpga: Fpga) -> Packed:
+    """Pack the top module of a netlist in a file: `pack_registers`, then `absorb_operands` and `copy_resets`.
+
+    Last `place_lanes` says where the lanes' blocks are to lie on the FPGA.
+    """
     design = json.loads(path.read_text())
     top = top_module(design)
     if top is None:
@@ -111,6 +116,7 @@ def pack_netlist(path: Path) -> Packed:
     packed = pack_registers(top)
     packed.luts = absorb_operands(top)
     packed.registers -= copy_resets(top)
+    place_lanes(top, fpga)
     path.write_text(json.dumps(design))
     return packed
 

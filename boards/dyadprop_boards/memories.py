@@ -1,14 +1,16 @@
 """The memories of a chip by formula: those of `dyadprop_hw`, under the same names."""
 
+from functools import reduce
+from operator import and_, or_
+
 from dyadprop.operations import COUNTER_BITS, OPERATION_BITS, STAGE_BITS
 from dyadprop.plan import Plan, StagePlan
-from dyadprop.protocol import MAX_PACKET, MAX_PAYLOAD, RECEIVE_SLOTS, REGISTER_BYTES, Register, WireSizes
+from dyadprop.protocol import MAX_PACKET, MAX_PAYLOAD, REGISTER_BYTES, Register, WireSizes
 from dyadprop.self_test import count_rows
 from dyadprop.self_test_program import STEP_BITS, VALUE_BITS
 from dyadprop.tables import SOFTMAX_FRACTION, TABLE_ACTIVATIONS, Table, exp_table, phi_table
 from dyadprop.widths import StageNumbers, target_format
 from dyadprop_boards.memory_mapping import Memory
-from dyadprop_boards.table import Board
 from dyadprop_hw.chip import RECEIVE_BYTES
 from dyadprop_hw.cost_head import CostHead
 from dyadprop_hw.network import control_data_bits
@@ -93,11 +95,6 @@ def head_memories(plan: Plan) -> list[Memory]:
     return memories
 
 
-def link_slots(board: Board) -> int:
-    """Give the packets that the link has room for: 16 fill a block RAM each way, or four of the small ones."""
-    return min(RECEIVE_SLOTS, board.fpga.block_ram_bits // (8 * MAX_PAYLOAD))
-
-
 def link_memories(plan: Plan, identity: int, slots: int) -> list[Memory]:
     """Give the memories of the link.
 
@@ -142,7 +139,11 @@ def self_test_memory(plan: Plan) -> Memory:
 
 
 def _table(name: str, table: Table) -> Memory:
-    return Memory(name, table.value_bits + table.slope_bits, 1 << table.index_bits, written=False)
+    entries = [value | step << table.value_bits for value, step in zip(table.value, table.step, strict=True)]
+    # A sigmoid's entries are a half or more.
+    differ = (reduce(or_, entries) ^ reduce(and_, entries)).bit_count()
+    width = table.value_bits + table.slope_bits
+    return Memory(name, differ, 1 << table.index_bits, written=False, constant=width - differ)
 
 
 def _needs_activation(n: StageNumbers) -> bool:

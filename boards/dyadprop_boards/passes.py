@@ -51,7 +51,7 @@ def synthesize(
     stat = work / f"{TOP}.stat.json"
     cells = read_cells(stat.read_text(), str(stat))
     if design.board.fpga.family == "ecp5":
-        packed = pack_netlist(work / netlist)
+        packed = pack_netlist(work / netlist, design.board.fpga)
         for cell, lost in (("TRELLIS_FF", packed.registers), ("LUT4", packed.luts)):
             if lost:
                 cells[cell] -= lost

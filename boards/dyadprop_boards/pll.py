@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from dyadprop.errors import RangeError
+from dyadprop_boards.board_link import DIVISOR
 from dyadprop_boards.fpgas import Family
-from dyadprop_boards.link_clock import DIVISOR
 
 TOLERANCE = Fraction(1, 50)
 """A clock that comes no closer than this to the one asked for is refused."""

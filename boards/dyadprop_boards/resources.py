@@ -18,15 +18,14 @@ from amaranth.hdl import Shape
 from dyadprop.plan import Plan, StagePlan
 from dyadprop.tables import TABLE_ACTIVATIONS
 from dyadprop.widths import StageNumbers
+from dyadprop_boards.board_link import is_split, link_clock, link_slots
 from dyadprop_boards.fpgas import RESOURCES, Family, Fpga, Resource
 from dyadprop_boards.identity import identity
-from dyadprop_boards.link_clock import is_split, link_clock
 from dyadprop_boards.memories import (
     edge_memories,
     head_memories,
     lane_memories,
     link_memories,
-    link_slots,
     self_test_memory,
 )
 from dyadprop_boards.memory_mapping import Memory, map_memory

@@ -11,13 +11,21 @@ HOST_SOURCES = (
     *("baud", "costs", "formats", "network", "operations", "plan", "protocol"),
     *("self_test", "self_test_program", "tables", "timing", "widths"),
 )
-BOARD_SOURCES = ("clocks", "design", "identity", "link_clock", "memories", "top")
+BOARD_SOURCES = ("board_link", "clocks", "design", "identity", "top")
 
 # Those of the boards that decide what becomes of it: how lanes are shared out, what tools are told, and what is done to
 # a netlist between them.
 FLOW_SOURCES = (
-    *("capacity.py", "fpgas.py", "memory_mapping.py", "resources.py", "resource_coefficients.json", "table.py"),
-    *("ecp5_adders.py", "ecp5_packing.py", "ecp5_resets.py", "gowin_packing.py", "netlist.py"),
+    *(
+        "capacity.py",
+        "fpgas.py",
+        "memories.py",
+        "memory_mapping.py",
+        "resources.py",
+        "resource_coefficients.json",
+        "table.py",
+    ),
+    *("ecp5_adders.py", "ecp5_layout.py", "ecp5_packing.py", "ecp5_resets.py", "gowin_packing.py", "netlist.py"),
     *("passes.py", "pll.py", "platforms.py", "project.py"),
 )
 

@@ -9,8 +9,8 @@ import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
+from dyadprop_boards.board_link import is_split, link_clock
 from dyadprop_boards.clocks import PowerOnReset
-from dyadprop_boards.link_clock import is_split, link_clock
 from dyadprop_boards.pll import Pll, find_pll
 from dyadprop_boards.project import make_platform
 from dyadprop_boards.table import BOARDS, Board, find_board

@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 
 import dyadprop as dp
+from dyadprop_boards.board_link import DIVISOR
 from dyadprop_boards.fpgas import Family
-from dyadprop_boards.link_clock import DIVISOR
 from dyadprop_boards.pll import TOLERANCE, Pll, filter_range, find_pll
 from dyadprop_boards.table import BOARDS, Board
 

@@ -12,6 +12,7 @@ from amaranth.hdl import Fragment, Shape
 from amaranth.hdl._mem import MemoryInstance
 
 import dyadprop as dp
+from dyadprop_boards.board_link import link_slots
 from dyadprop_boards.capacity import LEEWAY
 from dyadprop_boards.design import fit, make_chip
 from dyadprop_boards.fit_resources import EXACT, GOAL, measure
@@ -21,7 +22,6 @@ from dyadprop_boards.memories import (
     head_memories,
     lane_memories,
     link_memories,
-    link_slots,
     self_test_memory,
 )
 from dyadprop_boards.memory_mapping import Memory

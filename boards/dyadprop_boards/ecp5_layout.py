@@ -1,0 +1,149 @@
+"""Where the lanes of an ECP5 design lie: their multipliers and block RAMs get places, neighbours beside neighbours.
+
+A wave walks from lane to lane, so a lane talks only to the two beside it. nextpnr's placer does not know that: left
+alone it puts a lane's multiplier up to a hundred columns from the registers in front of it. With these places fixed the
+rest of each lane gathers around them.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from dyadprop_boards.fpgas import Fpga
+from dyadprop_boards.netlist import part_of
+
+MULTIPLIER, MEMORY = "MULT18X18D", "DP16KD"
+
+
+class Site(NamedTuple):
+    """A place for a multiplier or a block RAM."""
+
+    x: int
+    y: int
+    name: str
+
+    @property
+    def bel(self) -> str:
+        """What nextpnr calls it."""
+        return f"X{self.x}/Y{self.y}/{self.name}"
+
+
+class Lane(NamedTuple):
+    """A lane's blocks: names of cells."""
+
+    stage: int
+    position: int
+    multipliers: tuple[str, ...]
+    memories: tuple[str, ...]
+
+
+# By the LUTs of the FPGA: the rows of multipliers, those of block RAMs, and how many groups of columns lie left and
+# right of the middle. As place and route gives them; tests/boards/test_ecp5_layout.py asks it.
+_ROWS = {
+    24_288: ((13,), (25, 37), (3, 4)),
+    43_848: ((22, 46), (10, 34, 58), (4, 5)),
+    83_640: ((10, 34, 58), (22, 46, 70, 82), (7, 6)),
+}
+_FIRST, _GROUP, _MIDDLE = 4, 9, 2  # first group's column, columns a group, and how many more there are in the middle
+_OF_A_GROUP = {
+    MULTIPLIER: ((0, "MULT18_0"), (1, "MULT18_1"), (4, "MULT18_4"), (5, "MULT18_5")),
+    MEMORY: ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3")),
+}
+_LANE = re.compile(r"\.stage_(\d+)\.lane_(\d+)\.$")
+
+
+def sites(fpga: Fpga, kind: str) -> list[list[Site]]:
+    """Give the places for multipliers or block RAMs, row by row, each from left to right.
+
+    Parameters
+    ----------
+    fpga : Fpga
+        An ECP5.
+    kind : {"MULT18X18D", "DP16KD"}
+    """
+    multiplier_rows, memory_rows, (left, right) = _ROWS[fpga.luts]
+    groups = [_FIRST + _GROUP * group + (_MIDDLE if group >= left else 0) for group in range(left + right)]
+    rows = multiplier_rows if kind == MULTIPLIER else memory_rows
+    return [[Site(group + x, y, name) for group in groups for x, name in _OF_A_GROUP[kind]] for y in rows]
+
+
+def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
+    """Give the multipliers and block RAMs of lanes their places; tell how many got one.
+
+    Parameters
+    ----------
+    module : dict
+        A flat netlist of yosys; its cells get the attribute ``BEL``.
+    fpga : Fpga
+        An ECP5.
+
+    Notes
+    -----
+    Each stage lies in a slab of columns, in the order of stages. Its lanes go away from the stage's edge along the
+    first row of multipliers and come back along the others, so that both ends of the chain lie where the edge does: at
+    the next stage, for the last one at the stage before. Along a row multipliers are spread evenly. Where a row would
+    have too many nothing is placed.
+    """
+    lanes = list(_lanes(module))
+    rows = sites(fpga, MULTIPLIER)
+    order = _arrange(lanes, len(rows))
+    places: dict[str, Site] = {}
+    for row, arranged in zip(rows, order, strict=True):
+        names = [name for lane in arranged for name in lane.multipliers]
+        if len(names) > len(row):
+            return 0
+        for position, name in enumerate(names):
+            places[name] = row[(2 * position + 1) * len(row) // (2 * len(names))]
+    free = {site for row in sites(fpga, MEMORY) for site in row}
+    for row, arranged in zip(rows, order, strict=True):
+        for lane in arranged:
+            x = fmean(places[name].x for name in lane.multipliers)
+            for name in lane.memories:
+                if not free:
+                    return 0
+                places[name] = min(free, key=lambda site: (abs(site.x - x) + abs(site.y - row[0].y), site))
+                free.discard(places[name])
+    for name, site in places.items():
+        module["cells"][name]["attributes"]["BEL"] = site.bel
+    return len(places)
+
+
+def _lanes(module: dict[str, Any]) -> Iterator[Lane]:
+    """Find lanes that have multipliers, stage by stage in the order in which waves walk."""
+    blocks: defaultdict[tuple[int, int], defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, cell in module["cells"].items():
+        if cell["type"] in _OF_A_GROUP and (match := _LANE.search(part_of(name).prefix)):
+            blocks[int(match[1]), int(match[2])][cell["type"]].append(name)
+    for (stage, index), found in sorted(blocks.items()):
+        if found[MULTIPLIER]:
+            yield Lane(stage, index, tuple(sorted(found[MULTIPLIER])), tuple(sorted(found[MEMORY])))
+
+
+def _arrange(lanes: Sequence[Lane], rows: int) -> list[list[Lane]]:
+    """Say which lanes lie along each row, from left to right."""
+    arranged: list[list[Lane]] = [[] for _ in range(rows)]
+    stages = sorted({lane.stage for lane in lanes})
+    for stage in stages:
+        loop = _loop([lane for lane in lanes if lane.stage == stage], rows)
+        for row, found in zip(arranged, loop, strict=True):
+            # The edge is on the right, next to the stage behind it.
+            row += found if stage == stages[-1] and len(stages) > 1 else found[::-1]
+    return arranged
+
+
+def _loop(lanes: Sequence[Lane], rows: int) -> list[list[Lane]]:
+    """Lay a chain out along rows, away from the edge and back; each row begins at the edge."""
+    if rows == 1:
+        half = -(-len(lanes) // 2)
+        # Those that come back lie between those that go.
+        both = zip_longest(lanes[:half], reversed(lanes[half:]))
+        return [[lane for pair in both for lane in pair if lane is not None]]
+    out = -(-len(lanes) // rows)
+    found = [list(lanes[:out]), *([] for _ in range(rows - 1))]
+    for position, lane in enumerate(reversed(lanes[out:])):
+        column, place = divmod(position, rows - 1)
+        found[1 + (rows - 2 - place if column % 2 else place)].append(lane)
+    return found

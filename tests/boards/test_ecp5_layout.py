@@ -1,0 +1,126 @@
+"""Places of lanes on an ECP5: those that place and route knows, neighbours beside neighbours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyadprop_boards.ecp5_layout import MEMORY, MULTIPLIER, place_lanes, sites
+from dyadprop_boards.fpgas import LFE5U_12F, LFE5U_25F, LFE5U_45F, LFE5U_85F, LFE5UM5G_45F, LFE5UM5G_85F, Fpga
+from dyadprop_boards.tools import TOOLS
+
+FPGAS = [LFE5U_12F, LFE5U_25F, LFE5U_45F, LFE5U_85F, LFE5UM5G_45F, LFE5UM5G_85F]
+NETWORK = "chip.core.crossing.network"
+
+
+def lanes(*stages: tuple[int, int, int]) -> dict[str, Any]:
+    """Give a netlist: of each stage its lanes, and the multipliers and block RAMs of one."""
+    cells: dict[str, Any] = {}
+    for stage, (count, multipliers, memories) in enumerate(stages, start=1):
+        for lane in range(count):
+            prefix = f"{NETWORK}.stage_{stage}.lane_{lane}"
+            for k in range(multipliers):
+                cells[f"{prefix}.product_{k}_TRELLIS_FF_Q_DI_MULT18X18D_P0"] = block(MULTIPLIER)
+            for k in range(memories):
+                cells[f"{prefix}.weights.0.{k}"] = block(MEMORY)
+            cells[f"{prefix}.total"] = block("TRELLIS_FF")
+    cells[f"{NETWORK}.stage_1.memory.words.0"] = block(MEMORY)
+    cells[f"{NETWORK}.stage_1.loader.product"] = block(MULTIPLIER)
+    return {"cells": cells}
+
+
+def block(kind: str) -> dict[str, Any]:
+    return {"type": kind, "attributes": {}, "parameters": {}, "connections": {}, "port_directions": {}}
+
+
+def places(module: dict[str, Any]) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Give columns and rows of each lane's blocks."""
+    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for name, cell in module["cells"].items():
+        if "BEL" in cell["attributes"]:
+            stage, lane = (int(part.rpartition("_")[2]) for part in name.split(".")[4:6])
+            x, y, _ = cell["attributes"]["BEL"].split("/")
+            found.setdefault((stage, lane), []).append((int(x[1:]), int(y[1:])))
+    return found
+
+
+@pytest.mark.parametrize(("fpga", "option"), [(LFE5U_25F, "--25k"), (LFE5U_45F, "--45k"), (LFE5U_85F, "--85k")])
+def test_sites_are_those_of_place_and_route(fpga: Fpga, option: str, tmp_path: Path) -> None:
+    """All of them are taken at once: a place that is not there, or is named twice, is an error to nextpnr."""
+    cells: dict[str, Any] = {}
+    bit = 2
+    for kind, output, count in ((MULTIPLIER, "P0", fpga.multipliers), (MEMORY, "DOA0", fpga.block_rams)):
+        found = [site for row in sites(fpga, kind) for site in row]
+        assert len(set(found)) == len(found) == count
+        for site in found:
+            cells[f"{kind}_{site.bel}"] = {
+                **block(kind),
+                "attributes": {"BEL": site.bel, "keep": "1"},
+                "connections": {output: [bit]},
+                "port_directions": {output: "output"},
+            }
+            bit += 1
+    top = {"attributes": {"top": "1"}, "ports": {}, "cells": cells, "netnames": {}}
+    (tmp_path / "all.json").write_text(json.dumps({"modules": {"top": top}}))
+    words = [*TOOLS["nextpnr-ecp5"].command(), option, "--package", "CABGA381", "--json", "all.json", "--no-route"]
+    done = subprocess.run([*words, "--write", "placed.json"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    placed = json.loads((tmp_path / "placed.json").read_text())["modules"]["top"]["cells"]
+    assert {name: placed[name]["attributes"]["NEXTPNR_BEL"] for name in cells} == {
+        name: name.partition("_")[2] for name in cells
+    }
+
+
+@pytest.mark.parametrize("fpga", FPGAS, ids=lambda fpga: str(fpga.name))
+@pytest.mark.parametrize(
+    "stages",
+    [((8, 2, 3), (2, 3, 2)), ((3, 2, 3), (3, 3, 1), (2, 3, 1)), ((7, 2, 2),), ((1, 2, 1), (1, 3, 1))],
+    ids=str,
+)
+def test_neighbours_lie_beside_neighbours(fpga: Fpga, stages: Sequence[tuple[int, int, int]]) -> None:
+    module = lanes(*stages)
+    assert place_lanes(module, fpga) == sum(count * (m + r) for count, m, r in stages)
+    found = places(module)
+    assert len(found) == sum(count for count, *_ in stages)
+    every = [cell["attributes"]["BEL"] for cell in module["cells"].values() if "BEL" in cell["attributes"]]
+    assert len(set(every)) == len(every)
+    known = {site.bel for kind in (MULTIPLIER, MEMORY) for row in sites(fpga, kind) for site in row}
+    assert set(every) <= known
+    for stage, (count, multipliers, _) in enumerate(stages, start=1):
+        middles = []
+        for lane in range(count):
+            columns = [x for x, _ in found[stage, lane][:multipliers]]
+            middles.append(sum(columns) / multipliers)
+        # Once away and once back; where rows differ, neighbours may be half a group of columns apart.
+        walk = sum(abs(a - b) for a, b in pairwise(middles))
+        assert walk <= 2 * (max(middles) - min(middles)) + 5 * count, (stage, middles)
+
+
+def test_both_ends_of_a_chain_are_at_its_stage_s_edge() -> None:
+    module = lanes((32, 2, 3), (10, 3, 1))
+    assert place_lanes(module, LFE5U_85F) == 32 * 5 + 10 * 4
+    found = places(module)
+    columns = {lane: blocks[0][0] for lane, blocks in found.items()}
+    first = [columns[1, lane] for lane in range(32)]
+    second = [columns[2, lane] for lane in range(10)]
+    assert max(first) <= min(second) + 12, "stage 1 lies left of stage 2"
+    assert all(column >= max(first) - 9 for column in (first[0], first[31]))
+    assert all(column <= min(second) + 12 for column in (second[0], second[9]))
+    assert min(first) == first[10] == 4, "and the chain turns where the FPGA ends"
+
+
+def test_nothing_is_placed_where_there_is_no_room() -> None:
+    for stages in (((20, 2, 1),), ((9, 2, 7),)):
+        module = lanes(*stages)
+        assert place_lanes(module, LFE5U_12F) == 0
+        assert not places(module)
+
+
+def test_a_design_without_lanes() -> None:
+    assert place_lanes({"cells": {"chip.receiver.timer": block(MEMORY)}}, LFE5U_25F) == 0
