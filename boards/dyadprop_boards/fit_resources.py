@@ -3,8 +3,8 @@
 Synthesises the sample designs (sample_designs.py) of each family, fits the coefficients, and writes them into
 resource_coefficients.json beside this file. Run it again when the gateware has changed; it takes minutes a design, and
 what has not changed is not synthesized again. Each design is predicted twice: with it among the fitted ones, and by a
-fit without it. Exit code 1 if a number of multipliers or block RAMs is not exact, or, on ECP5, LUTs or flip-flops are
-off by more than 10 % where the design was fitted: the formulas have to follow the gateware then.
+fit without it. Exit code 1 if a number of multipliers or block RAMs is not exact, or LUTs or flip-flops are off by more
+than 10 % where the design was fitted: the formulas have to follow the gateware then.
 """
 
 import argparse
@@ -150,13 +150,12 @@ def describe(entry: dict[str, Any]) -> str:
     return " ".join(words)[:-1]
 
 
-def failures(family: Family, found: Iterable[dict[str, Any]]) -> list[str]:
+def failures(found: Iterable[dict[str, Any]]) -> list[str]:
     """Say what is not as it is to be."""
     told = []
     for entry in found:
         wrong = [name for name in EXACT if entry["predicted"][name] != entry["actual"][name]]
-        if family == "ecp5":
-            wrong += [name for name in FITTED if abs(entry["off"][name]) > GOAL]
+        wrong += [name for name in FITTED if abs(entry["off"][name]) > GOAL]
         told += [f"{entry['board']} {entry['network']}: {RESOURCE_NAMES[name]}" for name in wrong]
     return told
 
@@ -188,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             table, found = compare(designs)
             for entry in found:
                 print(describe(entry), flush=True)
-            told += failures(family, found)
+            told += failures(found)
             document["families"][family] = table
             document["designs"][family] = {
                 "gateware": gateware_revision(),

@@ -42,7 +42,9 @@ def test_synthesis(name: str) -> None:
 @pytest.mark.parametrize("name", TOO_SMALL)
 def test_the_smallest_network_is_refused(name: str) -> None:
     board = find_board(name)
-    with pytest.raises(dp.CapacityError, match=rf"needs \d+ of {board.fpga.luts} LUTs.*: it does not fit board {name} "):
+    with pytest.raises(
+        dp.CapacityError, match=rf"needs \d+ of {board.fpga.luts} LUTs.*: it does not fit board {name} "
+    ):
         build(SMALLEST, board, OUT / name / "smallest", BuildOptions(synth_only=True))
 
 
