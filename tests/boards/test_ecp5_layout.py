@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from dyadprop_boards import ecp5_packing
 from dyadprop_boards.ecp5_layout import MEMORY, MULTIPLIER, place_lanes, sites
+from dyadprop_boards.ecp5_packing import Packed, pack_netlist
 from dyadprop_boards.fpgas import LFE5U_12F, LFE5U_25F, LFE5U_45F, LFE5U_85F, LFE5UM5G_45F, LFE5UM5G_85F, Fpga
 from dyadprop_boards.tools import TOOLS
 
@@ -29,7 +31,6 @@ def lanes(*stages: tuple[int, int, int]) -> dict[str, Any]:
                 cells[f"{prefix}.product_{k}_TRELLIS_FF_Q_DI_MULT18X18D_P0"] = block(MULTIPLIER)
             for k in range(memories):
                 cells[f"{prefix}.weights.0.{k}"] = block(MEMORY)
-            cells[f"{prefix}.total"] = block("TRELLIS_FF")
     cells[f"{NETWORK}.stage_1.memory.words.0"] = block(MEMORY)
     cells[f"{NETWORK}.stage_1.loader.product"] = block(MULTIPLIER)
     return {"cells": cells}
@@ -120,6 +121,19 @@ def test_nothing_is_placed_where_there_is_no_room() -> None:
         module = lanes(*stages)
         assert place_lanes(module, LFE5U_12F) == 0
         assert not places(module)
+
+
+def test_a_build_s_netlist_gets_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pack_netlist` is what a build calls behind synthesis; these cells have no pins for its other passes."""
+    monkeypatch.setattr(ecp5_packing, "pack_registers", lambda module: Packed())
+    monkeypatch.setattr(ecp5_packing, "absorb_operands", lambda module: 0)
+    monkeypatch.setattr(ecp5_packing, "copy_resets", lambda module: 0)
+    path = tmp_path / "top.json"
+    module = lanes((4, 2, 3))
+    path.write_text(json.dumps({"modules": {"top": {"attributes": {"top": "1"}, "ports": {}, **module}}}))
+    pack_netlist(path, LFE5U_45F)
+    assert place_lanes(module, LFE5U_45F) == 20
+    assert places(json.loads(path.read_text())["modules"]["top"]) == places(module)
 
 
 def test_a_design_without_lanes() -> None:
