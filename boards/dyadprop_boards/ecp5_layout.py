@@ -85,8 +85,10 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
     Each stage lies in a slab of columns, in the order of stages. Its lanes go away from the stage's edge along the
     first row of multipliers and come back along the others, so that both ends of the chain lie where the edge does: at
     the next stage, for the last one at the stage before. Along a row multipliers are spread evenly. Where a row would
-    have too many nothing is placed.
+    have too many, or an FPGA is none of those that are known here, nothing is placed, and the placer does it all.
     """
+    if fpga.luts not in _ROWS:
+        return 0
     lanes = list(_lanes(module))
     rows = sites(fpga, MULTIPLIER)
     order = _arrange(lanes, len(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,12 @@ def test_a_build_s_netlist_gets_the_places(tmp_path: Path, monkeypatch: pytest.M
     pack_netlist(path, LFE5U_45F)
     assert place_lanes(module, LFE5U_45F) == 20
     assert places(json.loads(path.read_text())["modules"]["top"]) == places(module)
+
+
+def test_an_fpga_of_the_user_s_is_left_to_the_placer() -> None:
+    module = lanes((4, 2, 3))
+    assert place_lanes(module, replace(LFE5U_25F, luts=12_000)) == 0
+    assert not places(module)
 
 
 def test_a_design_without_lanes() -> None:
