@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dyadprop.errors import CapacityError
-from dyadprop.messages import MAX_BODY
+from dyadprop.messages import check_message_sizes
 from dyadprop.network import Network
 from dyadprop.plan import Plan, plan_network
 from dyadprop.protocol import WireSizes
@@ -49,7 +49,7 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
         If the network does not fit, with what it needs, what there is, and what would fit; or the budget is too small
         for one lane a layer, whatever the board.
     """
-    _check_messages(net)
+    check_message_sizes(WireSizes(net))
     budget = multiplier_budget(board) if multipliers is None else multipliers
     plans = list(_plans(net, budget)) if multipliers is None else [plan_network(net, budget)]
     for plan in plans:
@@ -61,17 +61,6 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
             if not _short(plan, board, clock, shares):
                 return plan
     raise CapacityError(_refusal(net, board, clock, budget, plans))
-
-
-def _check_messages(net: Network) -> None:
-    """Refuse a network that no chip could be loaded with."""
-    sizes = WireSizes(net)
-    for stage, (words, size) in enumerate(zip(sizes.words, sizes.gradient_word, strict=True), start=1):
-        if words * size > MAX_BODY:
-            raise CapacityError(
-                f"stage {stage} of network {'-'.join(map(str, net.widths))} has {words * size} bytes of gradients; a "
-                f"message to a chip carries at most {MAX_BODY}"
-            )
 
 
 def _plans(net: Network, budget: int) -> Iterator[Plan]:

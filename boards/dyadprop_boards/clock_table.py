@@ -198,8 +198,8 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
             except BuildError as error:
                 print(f"  {error}", flush=True)
                 failed += 1
-                if isinstance(error, ToolFailure):  # of this placement; another may do
-                    continue
+                if isinstance(error, ToolFailure) and error.tool.startswith("nextpnr"):
+                    continue  # another placement may do
                 break
             rows = _rows(kept, made_of)  # another process may have written in between
             if "placements" in row:

@@ -16,7 +16,7 @@ from dyadprop.protocol import SelfTest
 from dyadprop.verdicts import ask_verdict
 from dyadprop_boards.report_files import REPORT
 from dyadprop_boards.table import Board
-from dyadprop_boards.tools import LOADER, failure, run_tool
+from dyadprop_boards.tools import LOADER, ToolFailure, failure, run_tool
 
 LOG = "flash.log"
 LIBRARIES = "on Debian: apt-get install libusb-1.0-0 libftdi1-2"
@@ -171,7 +171,7 @@ def _load(arguments: Sequence[str], log: Path) -> None:
     if status:
         error = failure(LOADER, status, log)
         if "shared libraries" in log.read_text(errors="replace"):
-            raise type(error)(f"{error}; {LIBRARIES}")
+            raise ToolFailure(LOADER.name, f"{error}; {LIBRARIES}")
         raise error
 
 

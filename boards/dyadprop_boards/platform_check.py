@@ -33,27 +33,39 @@ def check_platform(board: Board, platform: Any) -> None:
         if named != there:
             raise RangeError(f"board {board.name} names the {what} {named!r}; its platform has {there!r}")
     _parts(board, platform, "clock pin", board.clock_pin, 0)
-    if platform.default_clk_frequency != board.clock:
+    if platform.default_clk_constraint is None:
+        raise RangeError(
+            f"board {board.name}: clock {board.clock_pin!r} of its platform has no frequency; Clock({board.clock}) in "
+            "its resource gives it one"
+        )
+    if round(platform.default_clk_frequency) != board.clock:
         raise RangeError(
             f"board {board.name} has a clock of {board.clock} Hz; its platform's, at {board.clock_pin!r}, has "
             f"{platform.default_clk_frequency:.0f} Hz"
         )
     parts = _parts(board, platform, "serial port", board.uart, 0)
-    missing = [part for part in ("rx", "tx") if part not in parts]
-    if missing:
-        raise RangeError(f"board {board.name}: serial port {board.uart!r} of its platform has no {missing[0]}")
+    for pin, way in (("rx", "i"), ("tx", "o")):
+        if pin not in parts:
+            raise RangeError(f"board {board.name}: serial port {board.uart!r} of its platform has no {pin}")
+        _check_direction(board, f"{pin} of the serial port {board.uart!r}", parts[pin], way)
     if board.led is not None:
         resource, number, *part = board.led
         parts = _parts(board, platform, "LED", resource, number)
-        if part and part[0] not in parts:
-            raise RangeError(
-                f"board {board.name}: LED {resource!r} {number} of its platform has no part {part[0]!r}; it has "
-                f"{', '.join(parts) or 'none'}"
-            )
+        chosen = part[0] if part else ""
+        if chosen not in parts:
+            names = ", ".join(filter(None, parts)) or "none"
+            wrong = f"has no part {chosen!r}; it has {names}" if chosen else f"has parts, of which one is lit: {names}"
+            raise RangeError(f"board {board.name}: LED {resource!r} {number} of its platform {wrong}")
+        _check_direction(board, f"LED {resource!r} {number}", parts[chosen], "o")
 
 
-def _parts(board: Board, platform: Any, what: str, name: str, number: int) -> list[str]:
-    """Give the parts of a resource."""
+def _check_direction(board: Board, what: str, pins: Any, way: str) -> None:
+    if pins.dir not in (way, "io"):
+        raise RangeError(f"board {board.name}: {what} of its platform has the direction {pins.dir!r}; expected {way!r}")
+
+
+def _parts(board: Board, platform: Any, what: str, name: str, number: int) -> dict[str, Any]:
+    """Give the pins of a resource by the names of its parts; the name is empty where there are none."""
     try:
         resource = platform.lookup(name, number)
     except ResourceError as error:
@@ -61,4 +73,4 @@ def _parts(board: Board, platform: Any, what: str, name: str, number: int) -> li
         raise RangeError(
             f"board {board.name} names the {what} {name!r} {number}, which its platform does not have{without}"
         ) from error
-    return [part.name for part in resource.ios if hasattr(part, "name")]
+    return {getattr(part, "name", ""): part.ios[0] if hasattr(part, "ios") else part for part in resource.ios}

@@ -120,7 +120,8 @@ def _fetch(shelf: Path, step: Step, folder: Path) -> dict[str, float | bool] | N
         os.utime(shelf)  # used today: not pruned
         return {"seconds": float(record["seconds"]), "passed": bool(record["passed"])}
     except FileNotFoundError:
-        shutil.rmtree(shelf, ignore_errors=True)  # one that lacks a file would never be filled again
+        if (shelf / "record.json").exists():  # it lacks another file, and would never be filled again
+            shutil.rmtree(shelf, ignore_errors=True)
         return None
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         _log.warning("what is kept in %s cannot be used and is made again: %s", shelf, error)

@@ -17,7 +17,17 @@ from dyadprop_boards.signals import raised_signals
 
 
 class ToolFailure(BuildError):
-    """A tool was started and did not do its work: it failed, was killed, or did not end."""
+    """A tool was started and did not do its work: it failed, was killed, or did not end.
+
+    Attributes
+    ----------
+    tool : str
+        Its name.
+    """
+
+    def __init__(self, tool: str, message: str) -> None:
+        super().__init__(message)
+        self.tool = tool
 
 
 _log = logging.getLogger(__name__)
@@ -174,7 +184,7 @@ def run_tool(
                     pass
                 if time.monotonic() - start > tool.limit:
                     raise ToolFailure(
-                        f"{tool.name} did not end within {tool.limit} s: {last_line(log)}; its log is {log}"
+                        tool.name, f"{tool.name} did not end within {tool.limit} s: {last_line(log)}; its log is {log}"
                     )
                 if watch is not None:
                     watch(last_line(log))
@@ -194,11 +204,11 @@ def failure(tool: Tool, status: int, log: Path) -> ToolFailure:
             name = signal.Signals(-status).name
         except ValueError:
             name = str(-status)
-        return ToolFailure(f"{tool.name} was killed by {name}: {last_line(log)}; its log is {log}")
+        return ToolFailure(tool.name, f"{tool.name} was killed by {name}: {last_line(log)}; its log is {log}")
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     errors = [line.strip() for line in lines if "error" in line.lower() and not line.strip().endswith(" 0 errors")]
     last = errors[-1] if errors else last_line(log) or f"exit status {status}"
-    return ToolFailure(f"{tool.name} failed: {last}; its log is {log}")
+    return ToolFailure(tool.name, f"{tool.name} failed: {last}; its log is {log}")
 
 
 def last_line(log: Path) -> str:

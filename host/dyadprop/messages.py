@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dyadprop.errors import ProtocolError
+from dyadprop.errors import CapacityError, ProtocolError
 from dyadprop.formats import Ints
 from dyadprop.operations import Operation
-from dyadprop.protocol import MESSAGE_HEADER, Answer, Command, Reason
+from dyadprop.protocol import MESSAGE_HEADER, Answer, Command, Reason, WireSizes
 
 MAX_BODY = (1 << 24) - 1
 """Bytes of a message's body: its length has three."""
@@ -17,7 +17,24 @@ MAX_BODY = (1 << 24) - 1
 _BODY = 1 << 18  # bytes of samples that go into one message
 _REFUSAL = 10
 _MAX_IDENTITY = 1 << 16
+_BESIDE_WORDS = 2  # stage and operation
 _WORD = 8  # bytes of an int64
+
+
+def check_message_sizes(sizes: WireSizes) -> None:
+    """Refuse a network that no chip could be loaded with.
+
+    Raises
+    ------
+    CapacityError
+        If a stage's weights or gradients are more than a message carries.
+    """
+    for stage, (count, *widths) in enumerate(zip(sizes.words, sizes.weight_word, sizes.gradient_word, strict=True), 1):
+        size = count * max(widths) + _BESIDE_WORDS
+        if size > MAX_BODY:
+            raise CapacityError(
+                f"stage {stage} has {size} bytes of weights or gradients; a message carries at most {MAX_BODY}"
+            )
 
 
 def pack_words(words: Ints, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -15,7 +15,6 @@ import numpy as np
 from dyadprop.connection import RATES, Connection, Opener, connect, find_board, reconnect
 from dyadprop.device import DeviceInfo
 from dyadprop.errors import (
-    CapacityError,
     DeviceLost,
     DeviceTimeout,
     DyadpropError,
@@ -26,7 +25,7 @@ from dyadprop.errors import (
 from dyadprop.formats import Ints
 from dyadprop.journal import Journal, Lesson
 from dyadprop.link import LinkCounters, SessionLost, Silence
-from dyadprop.messages import MAX_BODY, Bodies, Flight, pack_words
+from dyadprop.messages import Bodies, Flight, check_message_sizes, pack_words
 from dyadprop.network import Network, RawParameters, check_same_network
 from dyadprop.operations import COUNTER_BITS, SCALE_BITS, STAGE_COUNTERS, Operation
 from dyadprop.plan import plan_network
@@ -109,7 +108,7 @@ class SerialDevice(WordDevice):
         super().__init__(net, on_saturation=on_saturation)
         self._sizes = WireSizes(net)
         self._stages = stage_numbers(net)
-        _check_capacity(self._sizes)
+        check_message_sizes(self._sizes)
         self._address = address
         self._baud = int(_number("baud", baud, int, 0, 100_000_000))
         self._board = board
@@ -605,13 +604,6 @@ def _within(words: Ints, bits: int, what: str) -> Ints:
     if low < -limit or high >= limit:
         raise ProtocolError(f"device sent {what} with words from {low} to {high}; they have {bits} bits")
     return words
-
-
-def _check_capacity(sizes: WireSizes) -> None:
-    for index, (count, *widths) in enumerate(zip(sizes.words, sizes.weight_word, sizes.gradient_word, strict=True), 1):
-        size = count * max(widths) + 2
-        if size > MAX_BODY:
-            raise CapacityError(f"stage {index} has {size} bytes of gradients; a message carries at most {MAX_BODY}")
 
 
 def _number(name: str, value: Any, kind: type, low: float, high: float) -> float:

@@ -77,11 +77,8 @@ def test_a_budget_of_the_user_is_kept() -> None:
 
 def test_a_network_that_no_message_carries() -> None:
     told = refusal(chain(4096, 4096, 1000), find_board("ulx3s-85f"))
-    bytes_of_gradients = 4097 * 4096 * 5  # words of 40 bits
-    assert told == (
-        f"stage 1 of network 4096-4096-1000 has {bytes_of_gradients} bytes of gradients; a message to a chip carries "
-        "at most 16777215"
-    )
+    size = 4097 * 4096 * 5 + 2  # words of 40 bits
+    assert told == f"stage 1 has {size} bytes of weights or gradients; a message carries at most 16777215"
 
 
 def test_too_few_multipliers() -> None:

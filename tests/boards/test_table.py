@@ -46,6 +46,8 @@ def test_a_row_agrees_with_its_platform(board: Board) -> None:
         ({"led": ("led", 3)}, "names the LED 'led' 3, which its platform does not have; without an LED: led=None"),
         ({"led": ("rgb_led", 0, "w")}, ": LED 'rgb_led' 0 of its platform has no part 'w'; it has r, g, b"),
         ({"led": ("uart", 0, "w")}, ": LED 'uart' 0 of its platform has no part 'w'; it has rx, tx"),
+        ({"led": ("rgb_led", 0)}, ": LED 'rgb_led' 0 of its platform has parts, of which one is lit: r, g, b"),
+        ({"led": ("uart", 0, "rx")}, ": LED 'uart' 0 of its platform has the direction 'i'; expected 'o'"),
     ],
 )
 def test_a_row_that_does_not_agree(change: dict[str, object], message: str) -> None:
@@ -54,6 +56,15 @@ def test_a_row_that_does_not_agree(change: dict[str, object], message: str) -> N
     changed = Board(**{**vars(board), **change})
     with pytest.raises(dp.RangeError, match=rf"^board orangecrab-25f ?{re.escape(message)}$"):
         check_platform(changed, platform)
+
+
+def test_a_clock_without_a_frequency() -> None:
+    board = find_board("orangecrab-25f")
+    platform = make_platform(board)
+    platform.lookup(board.clock_pin).clock = None
+    message = "clock 'clk' of its platform has no frequency; Clock(48000000) in its resource gives it one"
+    with pytest.raises(dp.RangeError, match=rf"^board orangecrab-25f: {re.escape(message)}$"):
+        check_platform(board, platform)
 
 
 def test_fpgas_are_told_apart() -> None:

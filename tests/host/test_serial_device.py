@@ -496,7 +496,7 @@ def test_wrong_options(options, sentence):
 def test_a_stage_that_no_message_can_carry():
     net = dp.Network(4096, [dp.Dense(4096)])
     with pytest.raises(
-        CapacityError, match=r"^stage 1 has \d+ bytes of gradients; a message carries at most 16777215$"
+        CapacityError, match=r"^stage 1 has \d+ bytes of weights or gradients; a message carries at most 16777215$"
     ):
         SerialDevice(net, address="nowhere")
 
