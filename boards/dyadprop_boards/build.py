@@ -223,7 +223,7 @@ def _too_large(design: Design, result: BuildResult, short: Sequence[Resource], r
     net = "-".join(map(str, design.net.widths))
     return (
         f"network {net} with lanes {'/'.join(map(str, design.plan.lanes))} needs {needs} of board {design.board.name}; "
-        f"{_advice(design, short)} would do; what takes them is in {report}"
+        f"{_advice(design, short)} may do; what takes them is in {report}"
     )
 
 

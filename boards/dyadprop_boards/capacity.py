@@ -119,7 +119,7 @@ def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Seque
     largest = _largest(net, board, clock)
     if largest is not None:
         words += f"the largest of its kind that fits is {'-'.join(map(str, largest.widths))}; "
-    return f"{words}{', '.join(advice[:-1])}{' or ' if len(advice) > 1 else ''}{advice[-1]} would do"
+    return f"{words}{', '.join(advice[:-1])}{' or ' if len(advice) > 1 else ''}{advice[-1]} may do"
 
 
 def _smallest_board(net: Network, clock: float) -> Board | None:

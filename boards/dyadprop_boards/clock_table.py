@@ -144,7 +144,7 @@ def rewritten(text: str, table: str, mark: str = BEGIN) -> str:
     """
     begin = text.find(mark)
     end = text.find(END, begin)
-    if begin < 0 or end < 0:
+    if begin < 0 or end < 0 or "<!--" in text[begin + len(mark) : end]:  # the end is another table's
         raise RangeError(f"page has no place for the table: expected {mark.strip()!r} and {END!r}")
     return f"{text[: begin + len(mark)]}{table}\n{text[end:]}"
 

@@ -15,7 +15,7 @@ from dyadprop_boards.clock_cases import Case, cases
 from dyadprop_boards.clock_table import PAGE, read_page, rewritten
 from dyadprop_boards.design import fit
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
-from dyadprop_boards.resources import FITTED, coefficients, predict
+from dyadprop_boards.resources import predict
 
 COMMAND = "python -m dyadprop_boards.lane_table"
 BEGIN = f"<!-- lanes, written by {COMMAND} -->\n"
@@ -43,11 +43,7 @@ def _row(case: Case) -> str:
     design = fit(case.net, case.board, case.clock)
     fpga = case.board.fpga
     total = predict(design.plan, case.board, design.clock).total
-    uses = []
-    for resource in RESOURCES:
-        known = resource not in FITTED or coefficients(fpga.family)
-        there = fpga.has(resource)
-        uses.append(f"{total[resource]:,} of {there:,}" if known and there else "not known" if there else "none")
+    uses = [f"{total[resource]:,} of {fpga.has(resource):,}" for resource in RESOURCES]
     cells = (
         *(case.network, f"`{case.board.name}`", "/".join(map(str, design.plan.lanes))),
         *(f"{design.plan.interval:,}", *uses),

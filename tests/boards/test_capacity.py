@@ -87,7 +87,7 @@ def test_too_few_multipliers() -> None:
         "network 4-4-4-4 needs at least 12 multipliers; the budget is 8: it does not fit board icebreaker (iCE40UP5K); "
     )
     # Of the smaller ones that have as many multipliers nobody knows whether their logic is enough.
-    assert told.endswith("a larger board (ulx3s-12f takes it) would do")
+    assert told.endswith("a larger board (ulx3s-12f takes it) may do")
 
 
 @pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-85f"])
@@ -95,7 +95,7 @@ def test_the_largest_that_fits_does(name: str) -> None:
     board = find_board(name)
     told = refusal(chain(784, 128, 64, 10), board)
     assert re.match(rf"network 784-128-64-10 with lanes 1/1/1 needs \d+ of {board.fpga.block_rams} block RAMs: ", told)
-    assert "shorter words or a max_batch below 255 would do" in told
+    assert "shorter words or a max_batch below 255 may do" in told
     match = LARGEST.search(told)
     assert match is not None
     widths = [int(width) for width in match[1].split("-")]

@@ -179,8 +179,9 @@ def test_errors(page: Path, arguments: list[str], message: str, capsys: pytest.C
 
 
 def test_a_page_without_marks() -> None:
-    with pytest.raises(dp.RangeError, match=r"^page has no place for the table: expected '<!-- clocks, written by"):
-        rewritten("# Boards\n", "table")
+    for text in ("# Boards\n", f"{BEGIN}old\n", f"{BEGIN}old\n<!-- others -->\nkept\n{END}\n"):
+        with pytest.raises(dp.RangeError, match=r"^page has no place for the table: expected '<!-- clocks, written by"):
+            rewritten(text, "table")
 
 
 def test_the_page_has_a_place_for_the_table() -> None:
