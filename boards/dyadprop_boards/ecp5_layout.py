@@ -40,6 +40,13 @@ class Lane(NamedTuple):
     memories: tuple[str, ...]
 
 
+class _Wanted(NamedTuple):
+    """Block RAMs, and the column and row that they are to be near."""
+
+    point: tuple[float, float]
+    names: tuple[str, ...]
+
+
 # By the LUTs of the FPGA: the rows of multipliers, those of block RAMs, and how many groups of columns lie left and
 # right of the middle. As place and route gives them; tests/boards/test_ecp5_layout.py asks it.
 _ROWS = {
@@ -52,6 +59,7 @@ _OF_A_GROUP = {
     MULTIPLIER: ((0, "MULT18_0"), (1, "MULT18_1"), (4, "MULT18_4"), (5, "MULT18_5")),
     MEMORY: ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3")),
 }
+_NEAR = 36  # columns and rows, about 3 ns of wire
 _LANE = re.compile(r"\.stage_(\d+)\.lane_(\d+)\.$")
 
 
@@ -84,8 +92,10 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
     -----
     Each stage lies in a slab of columns, in the order of stages. Its lanes go away from the stage's edge along the
     first row of multipliers and come back along the others, so that both ends of the chain lie where the edge does: at
-    the next stage, for the last one at the stage before. Along a row multipliers are spread evenly. Where a row would
-    have too many, or an FPGA is none of those that are known here, nothing is placed, and the placer does it all.
+    the next stage, for the last one at the stage before. Along a row multipliers are spread evenly. Block RAMs of the
+    edge itself are left to the placer, which finds some near by; where it would not, they get their places first. Where
+    a row would have too many multipliers, or an FPGA is none of those that are known here, nothing is placed, and the
+    placer does it all.
     """
     if fpga.luts not in _ROWS:
         return 0
@@ -99,18 +109,49 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
             return 0
         for position, name in enumerate(names):
             places[name] = row[(2 * position + 1) * len(row) // (2 * len(names))]
-    free = {site for row in sites(fpga, MEMORY) for site in row}
-    for row, arranged in zip(rows, order, strict=True):
-        for lane in arranged:
-            x = fmean(places[name].x for name in lane.multipliers)
-            for name in lane.memories:
-                if not free:
-                    return 0
-                places[name] = min(free, key=lambda site: (abs(site.x - x) + abs(site.y - row[0].y), site))
-                free.discard(places[name])
+    wanted = [_Wanted(_middle(lane.multipliers, places), lane.memories) for arranged in order for lane in arranged]
+    edges = list(_edges(module, lanes, places))
+    memories = [site for row in sites(fpga, MEMORY) for site in row]
+    if sum(len(entry.names) for entry in (*wanted, *edges)) > len(memories):
+        return 0
+    taken, free = _nearest(wanted, memories)
+    if any(sum(_distance(site, edge.point) <= _NEAR for site in free) < len(edge.names) for edge in edges):
+        taken, free = _nearest([*edges, *wanted], memories)
+    places |= taken
     for name, site in places.items():
         module["cells"][name]["attributes"]["BEL"] = site.bel
     return len(places)
+
+
+def _edges(module: dict[str, Any], lanes: Sequence[Lane], places: dict[str, Site]) -> Iterator[_Wanted]:
+    """Give the block RAMs of each stage's edge: they belong between the two ends of its chain."""
+    for stage in sorted({lane.stage for lane in lanes}):
+        chain = [lane for lane in lanes if lane.stage == stage]
+        names = [
+            name
+            for name, cell in module["cells"].items()
+            if cell["type"] == MEMORY and part_of(name).name == f"stage_{stage}" and not part_of(name).in_lane
+        ]
+        ends = [*chain[0].multipliers, *chain[-1].multipliers]
+        yield _Wanted(_middle(ends, places), tuple(sorted(names)))
+
+
+def _middle(names: Sequence[str], places: dict[str, Site]) -> tuple[float, float]:
+    return fmean(places[name].x for name in names), fmean(places[name].y for name in names)
+
+
+def _distance(site: Site, point: tuple[float, float]) -> float:
+    return abs(site.x - point[0]) + abs(site.y - point[1])
+
+
+def _nearest(wanted: Sequence[_Wanted], memories: Sequence[Site]) -> tuple[dict[str, Site], set[Site]]:
+    """Give each block RAM the nearest free place, in this order; and the places that are left."""
+    free, taken = set(memories), {}
+    for point, names in wanted:
+        for name in names:
+            taken[name] = min(free, key=lambda site: (_distance(site, point), site))
+            free.discard(taken[name])
+    return taken, free
 
 
 def _lanes(module: dict[str, Any]) -> Iterator[Lane]:
