@@ -45,7 +45,7 @@ def places(module: dict[str, Any]) -> dict[tuple[int, int], list[tuple[int, int]
     """Give columns and rows of each lane's blocks."""
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for name, cell in module["cells"].items():
-        if "BEL" in cell["attributes"]:
+        if "BEL" in cell["attributes"] and ".lane_" in name:
             stage, lane = (int(part.rpartition("_")[2]) for part in name.split(".")[4:6])
             x, y, _ = cell["attributes"]["BEL"].split("/")
             found.setdefault((stage, lane), []).append((int(x[1:]), int(y[1:])))
@@ -115,6 +115,21 @@ def test_both_ends_of_a_chain_are_at_its_stage_s_edge() -> None:
     assert all(column >= max(first) - 9 for column in (first[0], first[31]))
     assert all(column <= min(second) + 12 for column in (second[0], second[9]))
     assert min(first) == first[10] == 4, "and the chain turns where the FPGA ends"
+
+
+def test_a_stage_s_own_memories_get_their_places_where_lanes_take_the_others() -> None:
+    """`lanes` gives stage 1 a memory of its own; 48 lanes with four each leave places only far from it."""
+    for memories, first in ((1, False), (4, True)):
+        module = lanes((32, 2, memories), (16, 3, memories))
+        placed = place_lanes(module, LFE5U_85F)
+        assert placed == 32 * (2 + memories) + 16 * (3 + memories) + first
+        own = module["cells"][f"{NETWORK}.stage_1.memory.words.0"]["attributes"]
+        assert ("BEL" in own) == first
+        if first:
+            x, y, _ = own["BEL"].split("/")
+            ends = [columns for lane in (0, 31) for columns in places(module)[1, lane][:2]]
+            assert abs(int(x[1:]) - sum(column for column, _ in ends) / len(ends)) <= 9
+            assert int(y[1:]) in (22, 46)
 
 
 def test_nothing_is_placed_where_there_is_no_room() -> None:
