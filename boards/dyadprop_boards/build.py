@@ -11,6 +11,7 @@ from typing import Any
 
 from dyadprop.errors import BuildError, CapacityError, RangeError
 from dyadprop.network import Network
+from dyadprop_boards.capacity import spell_advice, what_may_help
 from dyadprop_boards.design import Design, fit, make_chip
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
 from dyadprop_boards.logs import count_resources
@@ -223,16 +224,8 @@ def _too_large(design: Design, result: BuildResult, short: Sequence[Resource], r
     net = "-".join(map(str, design.net.widths))
     return (
         f"network {net} with lanes {'/'.join(map(str, design.plan.lanes))} needs {needs} of board {design.board.name}; "
-        f"{_advice(design, short)} may do; what takes them is in {report}"
+        f"{spell_advice([*what_may_help(design.plan, short), 'a larger board'])}; what takes them is in {report}"
     )
-
-
-def _advice(design: Design, short: Sequence[Resource]) -> str:
-    advice = ["fewer lanes (--multipliers)"] if max(design.plan.lanes) > 1 else []
-    advice += ["fewer or smaller layers", "shorter words"]
-    if "block_rams" in short and design.net.max_batch > 1:
-        advice.append(f"a max_batch below {design.net.max_batch}")
-    return f"{', '.join(advice)} or a larger board"
 
 
 def _missed(result: BuildResult, best: Placement, work: Path) -> str:

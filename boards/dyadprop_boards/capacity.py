@@ -1,6 +1,6 @@
 """Whether a network fits a board, before any tool runs: its lanes, or what it lacks and what would fit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from dyadprop.errors import CapacityError
@@ -22,6 +22,7 @@ and 76 % of the flip-flops. A lane more is of no use to who gets no bitstream.""
 WHOLE: Shares = dict.fromkeys(RESOURCES, 1.0)
 LEEWAY: Shares = WHOLE | {"luts": 1.1, "flip_flops": 1.1}
 """Beyond it a network is refused: LUTs and flip-flops are not known exactly."""
+_SMALLER = "fewer or smaller layers"
 
 
 def multiplier_budget(board: Board) -> int:
@@ -94,7 +95,7 @@ def _fits(net: Network, board: Board, clock: float) -> bool:
 
 
 def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Sequence[Plan]) -> str:
-    advice = ["fewer or smaller layers"]
+    advice = [_SMALLER]
     if plans:  # else the board has fewer multipliers than one lane a layer takes
         plan = plans[-1]
         short = _short(plan, board, clock, LEEWAY)
@@ -102,11 +103,7 @@ def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Seque
             f"{used} of {board.fpga.has(resource)} {RESOURCE_NAMES[resource]}" for resource, used in short.items()
         )
         head = f"network {'-'.join(map(str, net.widths))} with lanes {'/'.join(map(str, plan.lanes))} needs {needs}"
-        if max(plan.lanes) > 1:
-            advice[:0] = ["fewer lanes"]
-        advice.append("shorter words")
-        if "block_rams" in short and net.max_batch > 1:
-            advice.append(f"a max_batch below {net.max_batch}")
+        advice = what_may_help(plan, short)
     else:
         try:
             plan_network(net, budget)
@@ -119,7 +116,22 @@ def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Seque
     largest = _largest(net, board, clock)
     if largest is not None:
         words += f"the largest of its kind that fits is {'-'.join(map(str, largest.widths))}; "
-    return f"{words}{', '.join(advice[:-1])}{' or ' if len(advice) > 1 else ''}{advice[-1]} may do"
+    return words + spell_advice(advice)
+
+
+def what_may_help(plan: Plan, short: Collection[Resource]) -> list[str]:
+    """Say what may make a design smaller that takes too much of these resources."""
+    net = plan.net
+    return [
+        *(["fewer lanes"] if max(plan.lanes) > 1 else []),
+        *(_SMALLER, "shorter words"),
+        *([f"a max_batch below {net.max_batch}"] if "block_rams" in short and net.max_batch > 1 else []),
+    ]
+
+
+def spell_advice(advice: Sequence[str]) -> str:
+    """Give advice as the end of a message."""
+    return f"{', '.join(advice[:-1])}{' or ' if len(advice) > 1 else ''}{advice[-1]} may do"
 
 
 def _smallest_board(net: Network, clock: float) -> Board | None:

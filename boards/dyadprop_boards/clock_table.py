@@ -1,8 +1,9 @@
 """Measure what boards reach, and write the table of docs/boards.md: python -m dyadprop_boards.clock_table.
 
-Builds each design of clock_cases.py with five placements. That takes hours, one of a large design half an hour. It can
-be stopped and started again: each placement is kept beside the page, and the page is written behind it, so that several
-days or machines can add to them; those of other gateware than the present one, or built in another way, are left out.
+Builds each design of clock_cases.py with five placements. That takes hours, one of a large design ten minutes and more.
+It can be stopped and started again: each placement is kept beside the page, and the page is written behind it, so that
+several days or machines can add to them; those of other gateware than the present one, or built in another way, are
+left out.
 --only takes a part of a design's name, such as ulx3s-85f or 4-8-3@.
 """
 
@@ -19,6 +20,7 @@ from dyadprop.files import write_atomically
 from dyadprop.report import write_json
 from dyadprop_boards.build import BuildOptions, TimingMissed, build
 from dyadprop_boards.clock_cases import Case, cases
+from dyadprop_boards.docs_page import PAGE, read_page, rewritten
 from dyadprop_boards.fpgas import RESOURCES
 from dyadprop_boards.result import BuildResult
 from dyadprop_boards.revision import flow_revision, gateware_revision
@@ -26,8 +28,6 @@ from dyadprop_boards.tools import ToolFailure
 
 COMMAND = "python -m dyadprop_boards.clock_table"
 BEGIN = f"<!-- clocks, written by {COMMAND} -->\n"
-END = "<!-- end -->"
-PAGE = "docs/boards.md"
 ROWS = ".clocks.json"
 """Ending of the file beside the page that keeps the rows."""
 _HEADER = (
@@ -134,21 +134,6 @@ def markdown(gateware: str, rows: dict[str, dict[str, Any]], order: Sequence[Cas
     return "\n".join(lines)
 
 
-def rewritten(text: str, table: str, mark: str = BEGIN) -> str:
-    """Give a page with another table between a mark and the next `END`.
-
-    Raises
-    ------
-    RangeError
-        If it has no such marks.
-    """
-    begin = text.find(mark)
-    end = text.find(END, begin)
-    if begin < 0 or end < 0 or "<!--" in text[begin + len(mark) : end]:  # the end is another table's
-        raise RangeError(f"page has no place for the table: expected {mark.strip()!r} and {END!r}")
-    return f"{text[: begin + len(mark)]}{table}\n{text[end:]}"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the designs that are asked for; write the page after each."""
     parser = argparse.ArgumentParser(
@@ -181,7 +166,7 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
     if seeds < 1:
         raise RangeError(f"seeds are {seeds}; at least 1 is needed")
     text = read_page(page)
-    rewritten(text, "")  # a page without a place for the table is told now, not after hours
+    rewritten(text, BEGIN, "")  # a page without a place for the table is told now, not after hours
     out.mkdir(parents=True, exist_ok=True)
     kept = page.with_suffix(ROWS)
     made_of = {"gateware": gateware_revision(), "flow": flow_revision()}
@@ -206,7 +191,9 @@ def _measure_all(every: Sequence[Case], chosen: Sequence[Case], out: Path, page:
                 row["placements"] = rows.get(case.name, {}).get("placements", {}) | row["placements"]
             rows[case.name] = row
             write_json(kept, {**made_of, "rows": rows})
-            write_atomically("page", page, rewritten(read_page(page), markdown(made_of["gateware"], rows, every)))
+            write_atomically(
+                "page", page, rewritten(read_page(page), BEGIN, markdown(made_of["gateware"], rows, every))
+            )
             print(f"  {_told(row, seed)}", flush=True)
     rows = _rows(kept, made_of)
     print(f"written to {page}: {len(rows)} of {len(every)} designs")
@@ -223,20 +210,6 @@ def _told(row: dict[str, Any], seed: int) -> str:
         return str(row["failure"])
     reached = row["placements"][str(seed)]["reached"]
     return f"{reached / 1e6:.2f} MHz of {row['asked'] / 1e6:.2f} MHz asked for"
-
-
-def read_page(page: Path) -> str:
-    """Give a page's text.
-
-    Raises
-    ------
-    RangeError
-        If it cannot be read.
-    """
-    try:
-        return page.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RangeError(f"page {page} cannot be read: {error}") from error
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ alone it puts a lane's multiplier up to a hundred columns from the registers in 
 rest of each lane gathers around them.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from dyadprop_boards.floorplan import parts_in_order
 from dyadprop_boards.fpgas import Fpga
 from dyadprop_boards.netlist import part_of
 
@@ -32,9 +32,9 @@ class Site(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """A lane's blocks: names of cells."""
+    """A lane's blocks: names of cells; its stage as parts are called (`dyadprop_boards.netlist.part_of`)."""
 
-    stage: int
+    stage: str
     position: int
     multipliers: tuple[str, ...]
     memories: tuple[str, ...]
@@ -60,7 +60,6 @@ _OF_A_GROUP = {
     MEMORY: ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3")),
 }
 _NEAR = 36  # columns and rows, about 3 ns of wire
-_LANE = re.compile(r"\.stage_(\d+)\.lane_(\d+)\.$")
 
 
 def sites(fpga: Fpga, kind: str) -> list[list[Site]]:
@@ -125,12 +124,12 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
 
 def _edges(module: dict[str, Any], lanes: Sequence[Lane], places: dict[str, Site]) -> Iterator[_Wanted]:
     """Give the block RAMs of each stage's edge: they belong between the two ends of its chain."""
-    for stage in sorted({lane.stage for lane in lanes}):
+    for stage in _stages(lanes):
         chain = [lane for lane in lanes if lane.stage == stage]
         names = [
             name
             for name, cell in module["cells"].items()
-            if cell["type"] == MEMORY and part_of(name).name == f"stage_{stage}" and not part_of(name).in_lane
+            if cell["type"] == MEMORY and (part := part_of(name)).name == stage and part.lane is None
         ]
         ends = [*chain[0].multipliers, *chain[-1].multipliers]
         yield _Wanted(_middle(ends, places), tuple(sorted(names)))
@@ -156,19 +155,24 @@ def _nearest(wanted: Sequence[_Wanted], memories: Sequence[Site]) -> tuple[dict[
 
 def _lanes(module: dict[str, Any]) -> Iterator[Lane]:
     """Find lanes that have multipliers, stage by stage in the order in which waves walk."""
-    blocks: defaultdict[tuple[int, int], defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    blocks: defaultdict[tuple[str, int], defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, cell in module["cells"].items():
-        if cell["type"] in _OF_A_GROUP and (match := _LANE.search(part_of(name).prefix)):
-            blocks[int(match[1]), int(match[2])][cell["type"]].append(name)
-    for (stage, index), found in sorted(blocks.items()):
+        if cell["type"] in _OF_A_GROUP and (part := part_of(name)).lane is not None:
+            blocks[part.name, part.lane][cell["type"]].append(name)
+    order = parts_in_order({stage for stage, _ in blocks})
+    for (stage, lane), found in sorted(blocks.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
         if found[MULTIPLIER]:
-            yield Lane(stage, index, tuple(sorted(found[MULTIPLIER])), tuple(sorted(found[MEMORY])))
+            yield Lane(stage, lane, tuple(sorted(found[MULTIPLIER])), tuple(sorted(found[MEMORY])))
+
+
+def _stages(lanes: Sequence[Lane]) -> list[str]:
+    return list(dict.fromkeys(lane.stage for lane in lanes))
 
 
 def _arrange(lanes: Sequence[Lane], rows: int) -> list[list[Lane]]:
     """Say which lanes lie along each row, from left to right."""
     arranged: list[list[Lane]] = [[] for _ in range(rows)]
-    stages = sorted({lane.stage for lane in lanes})
+    stages = _stages(lanes)
     for stage in stages:
         loop = _loop([lane for lane in lanes if lane.stage == stage], rows)
         for row, found in zip(arranged, loop, strict=True):

@@ -12,8 +12,8 @@ from pathlib import Path
 from dyadprop.errors import CapacityError, RangeError
 from dyadprop.files import write_atomically
 from dyadprop_boards.clock_cases import Case, cases
-from dyadprop_boards.clock_table import PAGE, read_page, rewritten
 from dyadprop_boards.design import fit
+from dyadprop_boards.docs_page import PAGE, read_page, rewritten
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
 from dyadprop_boards.resources import predict
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     page = Path(args.page)
     try:
-        write_atomically("page", page, rewritten(read_page(page), markdown(), BEGIN))
+        write_atomically("page", page, rewritten(read_page(page), BEGIN, markdown()))
     except RangeError as error:
         print(f"lane_table: {error}", file=sys.stderr)
         return 2

@@ -133,7 +133,7 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
         lone = set(lone_registers(module, ("SB_LUT4",), "O", "SB_DFF") if fpga.family == "ice40" else ())
         for name, cell in module["cells"].items():
             part = part_of(name)
-            for use in (parts, lanes) if part.in_lane else (parts,):
+            for use in (parts, lanes) if part.lane is not None else (parts,):
                 found = use.setdefault(part.name, dict.fromkeys(RESOURCES, 0))
                 for resource in RESOURCES:
                     found[resource] += weights[resource].get(cell["type"], 0)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 OUTSIDE = ""
 """Reader of a wire that leaves the module."""
 
-_PART = re.compile(r"(?:(chip\.)(?:core\.(?:crossing\.)?network\.(?:(stage_\d+)\.(lane_\d+\.)?|(head)\.))?)?")
+_PART = re.compile(r"(?:(chip\.)(?:core\.(?:crossing\.)?network\.(?:(stage_\d+)\.(?:lane_(\d+)\.)?|(head)\.))?)?")
 
 
 class Part(NamedTuple):
@@ -18,14 +18,14 @@ class Part(NamedTuple):
     ----------
     name : str
         ``stage_1`` and so on, ``head``, ``link`` (the rest of the chip) or ``board`` (clock and pins).
-    in_lane : bool
-        In one of the stage's lanes.
+    lane : int or None
+        Which of the stage's lanes it is in; None: in none.
     prefix : str
         What the names of all cells of the part begin with, those of a lane with the lane.
     """
 
     name: str
-    in_lane: bool
+    lane: int | None
     prefix: str
 
 
@@ -33,7 +33,9 @@ def part_of(cell: str) -> Part:
     """Say which part of the chip a cell is of, by its name: it is named after what it drives."""
     match = _PART.match(cell)
     assert match is not None
-    return Part(match[2] or match[4] or ("link" if match[1] else "board"), match[3] is not None, match[0])
+    return Part(
+        match[2] or match[4] or ("link" if match[1] else "board"), None if match[3] is None else int(match[3]), match[0]
+    )
 
 
 def top_module(design: dict[str, Any]) -> dict[str, Any] | None:

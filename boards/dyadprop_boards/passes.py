@@ -30,8 +30,8 @@ def synthesize(
 ) -> tuple[ToolRun, dict[str, int], tuple[Parts, Parts]]:
     """Make the netlist; give the run, the netlist's cells, and what parts of the chip and lanes take (`read_parts`).
 
-    On ECP5 registers and LUTs are then moved into the blocks beside them, on Gowin each register gets a LUT in front of
-    it; cells and parts are counted behind that.
+    On ECP5 registers and LUTs are then moved into the blocks beside them, and lanes get their places; on Gowin each
+    register gets a LUT in front of it. Cells and parts are counted behind that.
     """
     progress.step("synthesis")
     script = (work / f"{TOP}.ys").read_text()

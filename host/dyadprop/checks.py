@@ -1,4 +1,4 @@
-"""The door: arrays are checked here before anything is done with them."""
+"""The door: what users give, arrays and numbers, is checked here before anything is done with it."""
 
 import argparse
 

@@ -13,7 +13,8 @@ import dyadprop as dp
 from dyadprop_boards import clock_table
 from dyadprop_boards.build import BuildOptions, TimingMissed
 from dyadprop_boards.clock_cases import Case, cases
-from dyadprop_boards.clock_table import BEGIN, END, main, rewritten
+from dyadprop_boards.clock_table import BEGIN, main
+from dyadprop_boards.docs_page import END, rewritten
 from dyadprop_boards.revision import gateware_revision
 from dyadprop_boards.table import BOARDS, Board
 from dyadprop_boards.tools import ToolFailure
@@ -181,12 +182,12 @@ def test_errors(page: Path, arguments: list[str], message: str, capsys: pytest.C
 def test_a_page_without_marks() -> None:
     for text in ("# Boards\n", f"{BEGIN}old\n", f"{BEGIN}old\n<!-- others -->\nkept\n{END}\n"):
         with pytest.raises(dp.RangeError, match=r"^page has no place for the table: expected '<!-- clocks, written by"):
-            rewritten(text, "table")
+            rewritten(text, BEGIN, "table")
 
 
 def test_the_page_has_a_place_for_the_table() -> None:
     text = Path("docs/boards.md").read_text()
-    assert rewritten(text, "table").count("table\n<!-- end -->") == 1
+    assert rewritten(text, BEGIN, "table").count("table\n<!-- end -->") == 1
 
 
 def test_ctrl_c(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

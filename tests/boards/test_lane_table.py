@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dyadprop_boards.clock_cases import cases
-from dyadprop_boards.clock_table import END
+from dyadprop_boards.docs_page import END
 from dyadprop_boards.lane_table import BEGIN, COMMAND, main, markdown
 
 PAGE = Path("docs/boards.md")
