@@ -33,9 +33,8 @@ def part_of(cell: str) -> Part:
     """Say which part of the chip a cell is of, by its name: it is named after what it drives."""
     match = _PART.match(cell)
     assert match is not None
-    return Part(
-        match[2] or match[4] or ("link" if match[1] else "board"), None if match[3] is None else int(match[3]), match[0]
-    )
+    name = match[2] or match[4] or ("link" if match[1] else "board")
+    return Part(name, None if match[3] is None else int(match[3]), match[0])
 
 
 def top_module(design: dict[str, Any]) -> dict[str, Any] | None:
