@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from dyadprop_boards.ecp5_adders import absorb_operands
+from dyadprop_boards.ecp5_choices import move_choices
 from dyadprop_boards.ecp5_layout import place_lanes
+from dyadprop_boards.ecp5_registers import ALWAYS, enable_of, is_plain
 from dyadprop_boards.ecp5_resets import copy_resets
 from dyadprop_boards.fpgas import Fpga
 from dyadprop_boards.netlist import readers, top_module
 
 _RANKS = ("A", "B")
 _WIDTH = {"A": 18, "B": 18, "P": 36}
-_ALWAYS = ["1"]  # the enable of a register without one
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Packed:
     operands, products : int
         Ranks of registers that went into multipliers: in front of them; inside and behind.
     registers : int
-        Flip-flops that the netlist lost, those apart that it gained as copies of resets.
+        Flip-flops that the netlist lost, those apart that it gained behind choices and as copies of resets.
     luts : int
         LUTs that the netlist lost: carry cells make what they made.
     """
@@ -49,10 +50,10 @@ class _Netlist:
         for bit, found in readers(module).items():
             self.sinks[bit] = {cell for cell, _ in found}
         self.register_of = {  # by the wire that it drives
-            cell["connections"]["Q"][0]: name for name, cell in self.cells.items() if _is_plain(cell)
+            cell["connections"]["Q"][0]: name for name, cell in self.cells.items() if is_plain(cell)
         }
 
-    def register_behind(self, bit: Any, clock: Any, enable: Any = _ALWAYS) -> str | None:
+    def register_behind(self, bit: Any, clock: Any, enable: Any = ALWAYS) -> str | None:
         """Name the register that alone takes a wire, with this enable (None: any)."""
         if len(self.sinks[bit]) != 1:
             return None
@@ -60,7 +61,7 @@ class _Netlist:
         cell = self.cells.get(name)
         if cell is None or cell["type"] != "TRELLIS_FF" or cell["connections"]["DI"] != [bit]:
             return None
-        if not _clocked(cell, clock) or _enable(cell) is None or (enable is not None and _enable(cell) != enable):
+        if not _clocked(cell, clock) or enable_of(cell) is None or (enable is not None and enable_of(cell) != enable):
             return None
         return name
 
@@ -105,7 +106,7 @@ def pack_registers(module: dict[str, Any]) -> Packed:
 
 
 def pack_netlist(path: Path, fpga: Fpga) -> Packed:
-    """Pack the top module of a netlist in a file: `pack_registers`, then `absorb_operands` and `copy_resets`.
+    """Pack the top module of a netlist in a file: `move_choices`, `pack_registers`, `absorb_operands`, `copy_resets`.
 
     Last `place_lanes` says where the lanes' blocks are to lie on the FPGA.
     """
@@ -113,7 +114,9 @@ def pack_netlist(path: Path, fpga: Fpga) -> Packed:
     top = top_module(design)
     if top is None:
         return Packed()
+    chosen = move_choices(top)
     packed = pack_registers(top)
+    packed.registers -= chosen
     packed.luts = absorb_operands(top)
     packed.registers -= copy_resets(top)
     place_lanes(top, fpga)
@@ -187,7 +190,7 @@ def _pack_multiplier(netlist: _Netlist, name: str, cell: dict[str, Any], packed:
 
 
 def _pack_outputs(
-    netlist: _Netlist, cell: dict[str, Any], ports: list[str], clock: list[Any], enable: Any = _ALWAYS
+    netlist: _Netlist, cell: dict[str, Any], ports: list[str], clock: list[Any], enable: Any = ALWAYS
 ) -> Any:
     """Move the registers behind all outputs of a block into it, or none: give their enable, or nothing."""
     connections = cell["connections"]
@@ -195,7 +198,7 @@ def _pack_outputs(
     registers = [netlist.register_behind(connections[port][0], clock, enable) for port in used]
     if not used or None in registers:
         return None
-    (enable, *others) = {tuple(_enable(netlist.cells[register])) for register in registers if register is not None}
+    (enable, *others) = {tuple(enable_of(netlist.cells[register])) for register in registers if register is not None}
     if others:
         return None
     for port, register in zip(used, registers, strict=True):
@@ -208,24 +211,6 @@ def _pack_outputs(
 
 def _use_rank(parameters: dict[str, Any], rank: str) -> None:
     parameters |= {f"REG_{rank}_CLK": "CLK0", f"REG_{rank}_CE": "CE0", f"REG_{rank}_RST": "RST0"}
-
-
-def _is_plain(cell: dict[str, Any]) -> bool:
-    """Whether a cell is a register without enable and reset, on a rising edge."""
-    return cell["type"] == "TRELLIS_FF" and _enable(cell) == _ALWAYS
-
-
-def _enable(cell: dict[str, Any]) -> Any:
-    """Give the enable of a register without reset on a rising edge; nothing for another."""
-    parameters, connections = cell["parameters"], cell["connections"]
-    if (
-        parameters["CLKMUX"] != "CLK"
-        or connections.get("LSR", ["0"]) != ["0"]
-        or not isinstance(connections["Q"][0], int)
-        or not isinstance(connections["DI"][0], int)
-    ):
-        return None
-    return {"1": _ALWAYS, "CE": connections.get("CE")}.get(parameters["CEMUX"].strip())
 
 
 def _clocked(cell: dict[str, Any], clock: Any) -> bool:

@@ -14,7 +14,7 @@ def _vector(name: str, count: int) -> str:
 
 
 def block_models() -> str:
-    """Give Verilog of MULT18X18D (signed, up to three ranks of registers) and DP16KD (18 and 36 bits wide)."""
+    """Give Verilog of MULT18X18D (signed, up to three ranks of registers) and DP16KD (9, 18 and 36 bits wide)."""
     inputs = [*_bits("A", 18), *_bits("B", 18), *_bits("C", 18)]
     controls = [f"{name}{k}" for name in ("CLK", "CE", "RST") for k in range(4)]
     ranks = ["INPUTA", "INPUTB", "PIPELINE", "OUTPUT"]
@@ -84,12 +84,22 @@ module DP16KD #({_list(*modes, *init)}) (
         end
     end else begin
         always @(posedge CLKA) if (CEA) begin
-            if (WEA & ada[0]) words[ada[13:4]] <= dia;
-            else a <= words[ada[13:4]];
+            if (DATA_WIDTH_A == 9) begin
+                if (WEA) words[ada[13:4]][9 * ada[3] +: 9] <= dia[8:0];
+                else a <= words[ada[13:4]][9 * ada[3] +: 9];
+            end else begin
+                if (WEA & ada[0]) words[ada[13:4]] <= dia;
+                else a <= words[ada[13:4]];
+            end
         end
         always @(posedge CLKB) if (CEB) begin
-            if (WEB & adb[0]) words[adb[13:4]] <= dib;
-            else b <= words[adb[13:4]];
+            if (DATA_WIDTH_B == 9) begin
+                if (WEB) words[adb[13:4]][9 * adb[3] +: 9] <= dib[8:0];
+                else b <= words[adb[13:4]][9 * adb[3] +: 9];
+            end else begin
+                if (WEB & adb[0]) words[adb[13:4]] <= dib;
+                else b <= words[adb[13:4]];
+            end
         end
     end endgenerate
     wire clock_a = DATA_WIDTH_B == 36 ? CLKB : CLKA;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import sys
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +19,7 @@ from dyadprop.formats import Formats, Q
 from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network
 from dyadprop_boards.ecp5_adders import absorb_operands
+from dyadprop_boards.ecp5_choices import move_choices
 from dyadprop_boards.ecp5_packing import pack_registers
 from dyadprop_boards.netlist import top_module
 from dyadprop_boards.project import FEWEST_REGISTERS, commands_after_read, synthesis_options
@@ -37,14 +40,22 @@ NET = Network(
     max_batch=4,
 )
 
+# More words than a block RAM has of their width: two of 9 bits in each of two blocks, three times 512 of 36.
+DEEP = Network(40, [Dense(26, lanes=1)], formats=Formats(*(Q(4, 12),) * 3), max_batch=4)
+WORDS_OF_DEEP = 20_000  # compared; its whole script takes minutes
+
 BOARD = find_board("ulx3s-12f")
 
 
 @pytest.fixture(scope="module")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Give the netlist as yosys leaves it, as JSON."""
-    folder = tmp_path_factory.mktemp("ecp5")
-    (folder / "top.il").write_text(rtlil.convert(DyadNetwork(plan_network(NET)), name="top", emit_src=False))
+    return synthesis_of(NET, tmp_path_factory.mktemp("ecp5"))
+
+
+def synthesis_of(net: Network, folder: Path) -> str:
+    """Give a network's netlist as yosys leaves it, as JSON."""
+    (folder / "top.il").write_text(rtlil.convert(DyadNetwork(plan_network(net)), name="top", emit_src=False))
     # No memory is read where it is written in the same cycle (claims of the gateware): no logic for that.
     prepare = ["delete t:$check", "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"]
     prepare += [command for command in commands_after_read(BOARD) if "COLLISION" not in command]
@@ -62,14 +73,16 @@ def gates(folder: Path, design: dict[str, Any]) -> str:
     return "".join([(folder / "gates.v").read_text(), *models, block_models()])
 
 
-def compare(text: str) -> int:
-    """Run the whole script; give the number of words that were compared with the golden model's."""
-    rtl = NetworkSimulation(plan_network(NET), options=BuildOptions("-O0"), patience=5000, verilog=text)
+def compare(text: str, net: Network = NET, most: int = sys.maxsize) -> int:
+    """Run the script, up to so many words; give the number of those that were compared with the golden model's."""
+    rtl = NetworkSimulation(plan_network(net), options=BuildOptions("-O0"), patience=5000, verilog=text)
     words = 0
     for entry in Script(rtl, 1).run():
         if entry.expected is not None:
             np.testing.assert_array_equal(entry.got, entry.expected, entry.what)
             words += entry.got.size
+        if words > most:
+            break
     rtl.close()
     return words
 
@@ -117,3 +130,21 @@ def test_a_lost_register_is_found(tmp_path: Path, synthesized: str) -> None:
     block["parameters"]["REGMODE_B"] = "NOREG"
     with pytest.raises(AssertionError):
         compare(gates(tmp_path, design))
+
+
+def test_a_network_whose_memories_take_several_block_rams_is_bit_equal(tmp_path: Path) -> None:
+    design = json.loads(synthesis_of(DEEP, tmp_path))
+    top = top_module(design)
+    assert top is not None
+    without = pack_registers(copy.deepcopy(top))
+    gained = move_choices(top)
+    packed = pack_registers(top)
+    print(f"{gained} registers in front of choices; {packed}")
+    # Three blocks of gradients give 36 bits each, and which of them was read is told by three registers or fewer.
+    assert packed.memories == without.memories + 3
+    assert not [name for name in top["cells"] if name.endswith("_register")]
+    chosen = [name for name in top["cells"] if "_chosen_" in name]
+    assert 0 < len(chosen) <= 3
+    assert all(name.startswith("stage_1.lane_0.gradient_read_q") for name in chosen)
+    assert packed.registers - gained > without.registers
+    assert compare(gates(tmp_path, design), DEEP, WORDS_OF_DEEP) > WORDS_OF_DEEP
