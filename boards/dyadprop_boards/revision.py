@@ -8,7 +8,7 @@ DIGITS = 12
 
 # Modules of the host that decide a design; the gateware is taken whole, and of the boards what is around it.
 HOST_SOURCES = (
-    *("baud", "costs", "formats", "network", "operations", "plan", "protocol"),
+    *("baud", "costs", "formats", "messages", "network", "operations", "plan", "protocol"),
     *("self_test", "self_test_program", "tables", "timing", "widths"),
 )
 BOARD_SOURCES = ("board_link", "clocks", "design", "identity", "top")
@@ -25,8 +25,8 @@ FLOW_SOURCES = (
         "resource_coefficients.json",
         "table.py",
     ),
-    *("ecp5_adders.py", "ecp5_layout.py", "ecp5_packing.py", "ecp5_resets.py", "gowin_packing.py", "netlist.py"),
-    *("passes.py", "pll.py", "platforms.py", "project.py"),
+    *("ecp5_adders.py", "ecp5_choices.py", "ecp5_layout.py", "ecp5_packing.py", "ecp5_registers.py", "ecp5_resets.py"),
+    *("gowin_packing.py", "netlist.py", "passes.py", "pll.py", "platforms.py", "project.py"),
 )
 
 

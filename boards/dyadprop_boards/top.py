@@ -20,9 +20,8 @@ class BoardTop(Elaboratable):
         With the pins ``rx`` and ``tx``; ``led``, where it has it, goes to the LED.
     board : Board
     pll : Pll or None
-        What makes the clock (`dyadprop_boards.pll.find_pll`).
-        Where that is the network's alone (`dyadprop_boards.link_clock`), it is the domain ``network``, and ``sync`` has
-        a slower one.
+        What makes the clock (`dyadprop_boards.pll.find_pll`). Where that is the network's alone
+        (`dyadprop_boards.board_link.is_split`), it is the domain ``network``, and ``sync`` has a slower one.
     """
 
     def __init__(self, chip: Any, board: Board, pll: Pll | None) -> None:

@@ -56,8 +56,8 @@ class ClockedNetwork(wiring.Component):
         left = Signal(range(2 * HOLD), init=2 * HOLD - 1)
         held = Signal(init=1)
         cleared = Signal()
-        # The third rank may have copies all over the FPGA (`dyadprop_boards.ecp5_resets`).
-        m.submodules.clear = FFSynchronizer(held, cleared, o_domain=DOMAIN, init=1, stages=3)
+        # The third and fourth rank may have copies all over the FPGA (`dyadprop_boards.ecp5_resets`).
+        m.submodules.clear = FFSynchronizer(held, cleared, o_domain=DOMAIN, init=1, stages=4)
         m.d.comb += [
             ClockSignal("outside").eq(ClockSignal("sync")),
             ResetSignal("outside").eq(held),

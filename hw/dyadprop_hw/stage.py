@@ -175,8 +175,8 @@ class Stage(wiring.Component):
             m.d.sync += draining.eq(Mux(memory.backward_update, drained, Lane.GRADIENT_LATENCY))
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
-        # Deltas in the lanes and a backward pass belong to a sample that the memory holds. One that was just dropped
-        # needs the register: its last column is at lane 0 ISSUE cycles after it was shown, a command a cycle earlier.
+        # Deltas in the lanes and a backward pass belong to a sample that the memory holds; one that is dropped is
+        # counted until its last column is at lane 0.
         quiet = Signal()
         m.d.sync += quiet.eq((memory.stored == 0) & (draining == 0))
         m.d.comb += [
@@ -231,8 +231,9 @@ class Stage(wiring.Component):
         # the step's wave so closely that each lane reads a new weight just after it was written.
         # `Pacer.LEAST` leaves time to tell of the pass that has just started.
         stepping, begins, ends = Signal(), Signal(), Signal()
-        settled = Lane.UPDATE_LATENCY - timing.ADDRESSED - timing.START - timing.SHOWN
-        settling = Signal(range(settled - 1))
+        told = 2  # a register in front of the count, and one behind it
+        settled = Lane.UPDATE_LATENCY - timing.ADDRESSED - timing.START - timing.SHOWN - told
+        settling = Signal(range(settled + 1))
         m.d.sync += [
             begins.eq(forward.busy & memory.forward_update),
             ends.eq(backward.end & memory.backward_update),
@@ -240,7 +241,7 @@ class Stage(wiring.Component):
         with m.If(begins):
             m.d.sync += stepping.eq(1)
         with m.If(ends):
-            m.d.sync += settling.eq(settled - 2)
+            m.d.sync += settling.eq(settled)
         with m.Elif(settling != 0):
             m.d.sync += settling.eq(settling - 1)
             with m.If(settling == 1):

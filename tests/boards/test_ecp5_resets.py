@@ -8,39 +8,48 @@ import pytest
 
 from dyadprop_boards.ecp5_resets import WIDE, copy_resets
 
-CLOCK, HELD, SETTLED, RESET, ENABLE = 2, 3, 4, 5, 6
-PARTS = (
-    *(f"chip.core.crossing.network.{part}." for part in ("stage_1.lane_0", "stage_1.lane_10", "stage_1", "head")),
-    *("chip.", ""),
-)
+CLOCK, OTHER, HELD, RESET, ENABLE = 2, 3, 4, 9, 10
+RANKS = [HELD, 5, 6, 7, RESET]
+"""What goes into each rank of a synchronizer, and comes out of the last one."""
+NETWORK = "chip.core.crossing.network."
+LANES = [f"{NETWORK}stage_1.lane_0.", f"{NETWORK}stage_1.lane_10."]
+OTHERS = [f"{NETWORK}stage_1.", f"{NETWORK}stage_2.", f"{NETWORK}head.", "chip.", ""]
+PARTS = [*LANES, *OTHERS]
 
 
-def register(d: Any, q: int, lsr: Any = "0", enable: Any = None) -> dict[str, Any]:
+def register(d: Any, q: int, lsr: Any = "0", enable: Any = None, clock: int = CLOCK) -> dict[str, Any]:
     """Give a register."""
     return {
         "type": "TRELLIS_FF",
         "parameters": {"CEMUX": "1 " if enable is None else "CE", "CLKMUX": "CLK", "REGSET": "SET"},
         "port_directions": {"DI": "input", "CLK": "input", "LSR": "input", "CE": "input", "Q": "output"},
-        "connections": {"DI": [d], "CLK": [CLOCK], "LSR": [lsr], "CE": ["1" if enable is None else enable], "Q": [q]},
+        "connections": {"DI": [d], "CLK": [clock], "LSR": [lsr], "CE": ["1" if enable is None else enable], "Q": [q]},
     }
 
 
-def netlist(count: int, last: dict[str, Any] | None = None) -> dict[str, Any]:
+def netlist(count: int, ranks: int = 4, last: dict[str, Any] | None = None) -> dict[str, Any]:
     """Give a synchronizer that resets so many registers in each of `PARTS`."""
-    cells = {"top.clear.0": register(HELD, SETTLED), "top.clear.1": last or register(SETTLED, RESET)}
-    wires = iter(range(100, 1_000_000))
+    wires = [HELD, *RANKS[-ranks:]]
+    cells = {f"top.clear.{k}": register(wires[k], wires[k + 1]) for k in range(ranks)}
+    cells["top.held"] = register("1", HELD, clock=OTHER)
+    if last:
+        cells[f"top.clear.{ranks - 1}"] = last
+    free = iter(range(100, 1_000_000))
     for part in PARTS:
         for k in range(count):
-            cells[f"{part}x.y_{k}"] = register("0", next(wires), RESET)
+            cells[f"{part}x.y_{k}"] = register("0", next(free), RESET)
     return {"ports": {}, "cells": cells}
 
 
-def test_each_part_has_a_reset_of_its_own() -> None:
-    count = WIDE // len(PARTS) + 1
-    module = netlist(count)
+COUNT = WIDE // len(PARTS) + 1
+
+
+def test_each_part_has_a_reset_of_its_own_and_each_stage_what_feeds_it() -> None:
+    module = netlist(COUNT)
     cells = module["cells"]
-    before = {name for name in cells if not name.startswith("top.clear")}
-    assert copy_resets(module) == len(PARTS) - 1
+    before = {name for name in cells if not name.startswith("top.")}
+    # Both lanes of stage 1 share what feeds its own registers' reset.
+    assert copy_resets(module) == (len(PARTS) - 1) + (len(OTHERS) - 1)
     drivers = {cell["connections"]["Q"][0]: name for name, cell in cells.items()}
     assert len(drivers) == len(cells)
     resets: dict[str, str] = {}
@@ -48,32 +57,46 @@ def test_each_part_has_a_reset_of_its_own() -> None:
         driver = drivers[cells[name]["connections"]["LSR"][0]]
         part, _, _ = name.rpartition("x.y_")
         assert resets.setdefault(part, driver) == driver
-        assert cells[driver]["connections"]["DI"] == [SETTLED]
-        assert cells[driver]["parameters"] == register(SETTLED, RESET)["parameters"]
     assert set(resets) == set(PARTS)
     assert len(set(resets.values())) == len(PARTS)
-    assert all(driver.startswith(part) for part, driver in resets.items())
-    assert "top.clear.1" not in cells
+    feeders = {part: drivers[cells[reset]["connections"]["DI"][0]] for part, reset in resets.items()}
+    assert {feeders[lane] for lane in LANES} == {feeders[f"{NETWORK}stage_1."]}
+    assert len(set(feeders.values())) == len(OTHERS)
+    for part in OTHERS:
+        assert feeders[part].startswith(part)
+    for part, reset in resets.items():
+        assert reset.startswith(part)
+        assert cells[reset]["parameters"] == register(0, 0)["parameters"] == cells[feeders[part]]["parameters"]
+        assert cells[feeders[part]]["connections"]["DI"] == cells["top.clear.1"]["connections"]["Q"]
+    assert not {"top.clear.2", "top.clear.3"} & set(cells)
+
+
+def test_what_may_still_be_settling_is_read_at_one_place() -> None:
+    module = netlist(COUNT, ranks=3)
+    assert copy_resets(module) == len(PARTS) - 1
+    settling = module["cells"]["top.clear.0"]["connections"]["Q"]
+    assert [name for name, cell in module["cells"].items() if cell["connections"]["DI"] == settling] == ["top.clear.1"]
 
 
 def test_the_first_one_stays_where_others_than_resets_read_it() -> None:
     module = netlist(WIDE)
     cells = module["cells"]
     cells["top.told"] = register(RESET, 50)
-    assert copy_resets(module) == len(PARTS)
-    assert cells["top.told"]["connections"]["DI"] == [RESET] == cells["top.clear.1"]["connections"]["Q"]
+    assert copy_resets(module) == len(PARTS) + len(OTHERS) - 1
+    assert cells["top.told"]["connections"]["DI"] == [RESET] == cells["top.clear.3"]["connections"]["Q"]
 
 
 @pytest.mark.parametrize(
-    ("count", "last"),
+    ("count", "ranks", "last"),
     [
-        (WIDE // len(PARTS), None),
-        (WIDE, register(HELD, RESET)),  # what feeds it is no register: a synchronizer's first rank
-        (WIDE, register(SETTLED, RESET, lsr=HELD)),
-        (WIDE, register(SETTLED, RESET, enable=ENABLE)),
+        (WIDE // len(PARTS), 4, None),
+        (WIDE, 2, None),  # what feeds it is a synchronizer's first rank
+        (WIDE, 4, register("1", RESET)),
+        (WIDE, 4, register(RANKS[-2], RESET, lsr=HELD)),
+        (WIDE, 4, register(RANKS[-2], RESET, enable=ENABLE)),
     ],
 )
-def test_what_is_left_alone(count: int, last: dict[str, Any] | None) -> None:
-    module, same = netlist(count, last), netlist(count, last)
+def test_what_is_left_alone(count: int, ranks: int, last: dict[str, Any] | None) -> None:
+    module, same = netlist(count, ranks, last), netlist(count, ranks, last)
     assert copy_resets(module) == 0
     assert module == same
