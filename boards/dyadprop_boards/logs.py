@@ -17,7 +17,7 @@ LONE_REGISTER = "register without a LUT"
 """What `read_parts` counts besides cells: on an iCE40 such a register takes a logic cell, as a LUT does."""
 
 # How many of a resource one cell takes, in a netlist and behind place and route; what is not named takes none.
-_NETLIST: dict[Family, dict[str, dict[str, int]]] = {
+NETLIST_CELLS: dict[Family, dict[str, dict[str, int]]] = {
     "ecp5": {
         "luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4},
         "flip_flops": {"TRELLIS_FF": 1},
@@ -91,7 +91,7 @@ def read_cells(text: str, where: str) -> dict[str, int]:
 
 def count_resources(cells: dict[str, int], fpga: Fpga) -> dict[str, Used]:
     """Give what a netlist takes of an FPGA; place and route may need a few more LUTs for what it cannot pack."""
-    weights = _NETLIST[fpga.family]
+    weights = NETLIST_CELLS[fpga.family]
     return {
         resource: Used(
             sum(cells.get(name, 0) * weight for name, weight in weights[resource].items()), fpga.has(resource)
@@ -124,7 +124,7 @@ def read_parts(text: str, where: str, fpga: Fpga) -> tuple[Parts, Parts, int]:
     BuildError
         If it is no netlist.
     """
-    weights = _NETLIST[fpga.family]
+    weights = NETLIST_CELLS[fpga.family]
     parts: Parts = {}
     lanes: Parts = {}
     try:
