@@ -87,9 +87,8 @@ def main() -> int:
         return 2
     for stage, (lanes, signals) in stages.items():
         total = sum(signals.values(), Counter())
-        print(
-            f"{stage}, lanes: {lanes}; each {total['luts'] / lanes:.0f} LUTs, {total['flip_flops'] / lanes:.0f} flip-flops"
-        )
+        luts, registers = (total[resource] / lanes for resource in ("luts", "flip_flops"))
+        print(f"{stage}, lanes: {lanes}; each {luts:.0f} LUTs, {registers:.0f} flip-flops")
         most = sorted(signals.items(), key=lambda item: (-item[1]["luts"], -item[1]["flip_flops"], item[0]))
         for signal, counts in most[: args.most]:
             print(f"{counts['luts'] / lanes:7.1f} {counts['flip_flops'] / lanes:7.1f}  {signal}")
