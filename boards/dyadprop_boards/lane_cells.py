@@ -14,10 +14,9 @@ from typing import Any
 from dyadprop.errors import BuildError, DyadpropError
 from dyadprop_boards.fpgas import Family
 from dyadprop_boards.logs import NETLIST_CELLS
-from dyadprop_boards.long_paths import read_tool_json
+from dyadprop_boards.long_paths import read_tool_json, signal_of
 from dyadprop_boards.netlist import part_of, top_module
 
-_CELL = re.compile(r"_(TRELLIS_FF|LUT\d?|PFUMX|L6MUX21|CCU2C|SB_[A-Z]+\d*|DFF[A-Z]*|ALU|MUX2_LUT\d)_.*|\.\d+\.\d+$")
 Counts = dict[str, Counter[str]]
 """By what cells drive: ``luts`` and ``flip_flops``."""
 
@@ -51,7 +50,7 @@ def lane_cells(design: Any) -> dict[str, tuple[int, Counts]]:
         if part.lane is None:
             continue
         lanes[part.name].add(part.lane)
-        signal = _CELL.sub("", name.removeprefix(part.prefix))
+        signal = signal_of(name.removeprefix(part.prefix))
         for resource in ("luts", "flip_flops"):
             if count := used[resource].get(cell["type"], 0):
                 found[part.name][re.sub(r"\$\d+", "", signal)][resource] += count

@@ -18,6 +18,7 @@ from typing import Any
 from dyadprop.errors import BuildError, DyadpropError
 from dyadprop_boards.netlist import top_module
 
+_CELL = re.compile(r"_(TRELLIS_FF|LUT\d?|PFUMX|L6MUX21|CCU2C|SB_[A-Z]+\d*|DFF[A-Z]*|ALU|MUX2_LUT\d)_.*|\.\d+\.\d+$")
 LIMIT = 6.67
 """ns: 150 MHz."""
 WIRE = 0.9
@@ -193,9 +194,13 @@ def without_numbers(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
+def signal_of(cell: str) -> str:
+    """Name the register or memory that a cell of any FPGA is a part of, as what it drives is called."""
+    return _CELL.sub("", cell)
+
+
 def _place(cell: str) -> str:
-    """Name the register or memory that a cell is a part of."""
-    return without_numbers(re.sub(r"_(TRELLIS_FF|LUT4|PFUMX|L6MUX21|CCU2C).*|\.\d+\.\d+$", "", cell))
+    return without_numbers(signal_of(cell))
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ NET = Network(
     max_batch=4,
 )
 
-# More words than a block RAM has of their width: two of 9 bits in each of two blocks, three times 512 of 36.
+# More words than a block RAM has of their width: gradients take three blocks of 512 words of 36 bits.
 DEEP = Network(40, [Dense(26, lanes=1)], formats=Formats(*(Q(4, 12),) * 3), max_batch=4)
 WORDS_OF_DEEP = 20_000  # compared; its whole script takes minutes
 

@@ -25,9 +25,7 @@ def netlist(family: Family) -> dict[str, Any]:
     lut, register, adder = TYPES[family]
     cells = {"chip.core.uart_TRELLIS_FF_Q": register, "chip.core.crossing.network.stage_1.port.x_LUT4_Z": lut}
     for lane in range(2):
-        cells |= {
-            f"{LANE.format(1, lane)}step.floor_q3_{register}_Q_{bit}": register for bit in range(3)
-        }  # fmt: skip
+        cells |= {f"{LANE.format(1, lane)}step.floor_q3_{register}_Q_{bit}": register for bit in range(3)}
         cells |= {f"{LANE.format(1, lane)}step.floor_q3_{register}_Q_{bit}_DI_{lut}_Z": lut for bit in range(2 + lane)}
         cells[f"{LANE.format(1, lane)}total$17{lane}_{register}_Q_DI_{adder}_S0"] = adder
     cells[f"{LANE.format(2, 0)}word_{register}_Q"] = register
