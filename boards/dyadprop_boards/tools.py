@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,10 @@ class ToolFailure(BuildError):
 _log = logging.getLogger(__name__)
 
 POLL = 0.25  # seconds
+PATIENCE = 900
+"""Seconds in which a tool says something new, or is taken to hang. The longest pause that was seen is a minute."""
+_ROUTING = re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")
+"""How many wires nextpnr's router has left: it goes on for ever where the last few take each other's places."""
 EXTRA = "pip install 'dyadprop[boards]' brings it"
 
 
@@ -49,7 +54,7 @@ class Tool:
     module, function : str
         What runs it: takes the arguments (or, where it is ``main``, reads them from ``sys.argv``).
     limit : int
-        Seconds after which it is taken to hang.
+        Seconds after which it is taken to hang, whatever it says (see also `PATIENCE`).
     on_path : bool
         Whether a program of its name on PATH comes before PyPI's.
     """
@@ -160,7 +165,8 @@ def run_tool(
     BuildError
         If it is missing.
     ToolFailure
-        If it does not end within its limit.
+        If it does not end within its limit, or is not getting on: says nothing new for `PATIENCE` seconds, or is a
+        router that has never had fewer wires left since then.
 
     Notes
     -----
@@ -168,6 +174,7 @@ def run_tool(
     """
     command = [*tool.command(), *arguments]
     start = time.monotonic()
+    headway = _Headway(start)
     with log.open("wb") as stream, raised_signals():
         try:
             process = subprocess.Popen(
@@ -182,12 +189,15 @@ def run_tool(
                     break
                 except subprocess.TimeoutExpired:
                     pass
-                if time.monotonic() - start > tool.limit:
+                line, now = last_line(log), time.monotonic()
+                if now - start > tool.limit:
                     raise ToolFailure(
-                        tool.name, f"{tool.name} did not end within {tool.limit} s: {last_line(log)}; its log is {log}"
+                        tool.name, f"{tool.name} did not end within {tool.limit} s: {line}; its log is {log}"
                     )
+                if headway.seconds_without(line, now) > PATIENCE:
+                    raise ToolFailure(tool.name, f"{tool.name} {headway.told(PATIENCE)}; its log is {log}")
                 if watch is not None:
-                    watch(last_line(log))
+                    watch(line)
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -195,6 +205,38 @@ def run_tool(
                 _log.warning("%s was interrupted after %.0f s; its log is %s", tool.name, time.monotonic() - start, log)
             raise
     return status, time.monotonic() - start
+
+
+class _Headway:
+    """Whether a tool is getting on, told by the last line of its log.
+
+    Parameters
+    ----------
+    start : float
+        When it was started, in seconds.
+    """
+
+    def __init__(self, start: float) -> None:
+        self._last_news = start
+        self._line = ""
+        self._fewest_wires: int | None = None
+
+    def seconds_without(self, line: str, now: float) -> float:
+        """Take the log's last line; give for how long there has been no headway."""
+        if line != self._line:
+            self._line = line
+            routing = _ROUTING.match(line)
+            left = int(routing[1]) if routing else None
+            if left is None or self._fewest_wires is None or left < self._fewest_wires:
+                self._fewest_wires = left
+                self._last_news = now
+        return now - self._last_news
+
+    def told(self, seconds: float) -> str:
+        """Say that it is not getting on, and where it stands."""
+        if self._fewest_wires is None:
+            return f"has said nothing for {seconds:g} s: {self._line}"
+        return f"has had {self._fewest_wires} wires or more left to route for {seconds:g} s; another placement may do"
 
 
 def failure(tool: Tool, status: int, log: Path) -> ToolFailure:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import dyadprop as dp
+from dyadprop_boards import tools
 from dyadprop_boards.steps import Step, run_step
-from dyadprop_boards.tools import TOOLS, Tool, run_tool
+from dyadprop_boards.tools import TOOLS, Tool, ToolFailure, run_tool
 
 COUNT_AND_COPY = "echo run >> runs; echo Info: working; cat in > out; echo two >> out"
 
@@ -155,6 +156,39 @@ def test_a_tool_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         run_step(step(tool), folder)
     assert time.monotonic() - start < 30
+
+
+ROUTING = "Info: %7d |    13042      70716 |   75   792 | %9d|       0.73      49.11|"
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ("echo Info: legalising; sleep 60", r"yosys has said nothing for 2 s: Info: legalising; its log is .*\.log$"),
+        (
+            f"i=0; while true; do i=$((i+1)); printf '{ROUTING}\\n' $i $((i%7+12)); sleep .1; done",
+            r"yosys has had 1[2-8] wires or more left to route for 2 s; another placement may do; its log is .*\.log$",
+        ),
+    ],
+    ids=["silent", "router"],
+)
+def test_a_tool_that_is_not_getting_on(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str, message: str) -> None:
+    monkeypatch.setattr(tools, "PATIENCE", 2)
+    start = time.monotonic()
+    with pytest.raises(ToolFailure, match=f"^{message}"):
+        run_step(step(script(folder, monkeypatch, says)), folder)
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("line", ["Info: iteration %d %d", ROUTING], ids=["any", "router"])
+def test_a_tool_that_is_slow_but_getting_on(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setattr(tools, "PATIENCE", 2)
+    tool = script(
+        folder, monkeypatch, f"for i in 1 2 3 4 5 6 7 8; do printf '{line}\\n' $i $((90-i)); sleep .6; done; cp in out"
+    )
+    done = run_step(step(tool), folder)
+    assert done.passed
+    assert done.seconds > 2 * 2
 
 
 def test_ctrl_c_keeps_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
