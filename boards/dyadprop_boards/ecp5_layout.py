@@ -189,8 +189,9 @@ def _loop(lanes: Sequence[Lane], rows: int) -> list[list[Lane]]:
         both = zip_longest(lanes[:half], reversed(lanes[half:]))
         return [[lane for pair in both for lane in pair if lane is not None]]
     out = -(-len(lanes) // rows)
-    found = [list(lanes[:out]), *([] for _ in range(rows - 1))]
-    for position, lane in enumerate(reversed(lanes[out:])):
+    back: list[list[Lane]] = [[] for _ in range(rows - 1)]
+    for position, lane in enumerate(lanes[out:]):
+        # Where the chain turns it goes to the row that is nearest to the first one.
         column, place = divmod(position, rows - 1)
-        found[1 + (rows - 2 - place if column % 2 else place)].append(lane)
-    return found
+        back[rows - 2 - place if column % 2 else place].append(lane)
+    return [list(lanes[:out]), *(found[::-1] for found in back)]

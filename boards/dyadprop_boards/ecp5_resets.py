@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dyadprop_boards.ecp5_registers import next_wire
-from dyadprop_boards.netlist import part_of, readers
+from dyadprop_boards.netlist import OUTSIDE, part_of, readers
 
 WIDE = 500
 """Registers that one may reset; nextpnr gives its global wires to clocks alone."""
 _PIN = "LSR"
+_CONTROL = (_PIN, "CLK", "CE")
+_LOGIC = ("LUT4", "PFUMX", "L6MUX21", "CCU2C")
 _RANKS = 3  # of a synchronizer, up to the first that may be read at many places
 
 
@@ -32,40 +34,73 @@ def copy_resets(module: dict[str, Any]) -> int:
 
     Notes
     -----
-    Copies have the input of the first one, so all carry the same value in every cycle. Only a register without reset
-    and enable is copied, and only behind another one that is no synchronizer's first rank: that one may still be
-    settling, and must not be read at two places. So the design has two ranks more there than it needs
-    (`dyadprop_hw.clocked_network`).
+    Copies have the input of the first one, so all carry the same value in every cycle; what reads the first one, logic
+    too, reads that of its part. Only a register without reset and enable is copied, and only behind another one that is
+    no synchronizer's first rank: that one may still be settling, and must not be read at two places. So the design has
+    two ranks more there than it needs (`dyadprop_hw.clocked_network`).
     """
     cells: dict[str, Any] = module["cells"]
     registers = {cell["connections"]["Q"][0]: name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"}
+    drivers = {
+        bit: name
+        for name, cell in cells.items()
+        for pin, bits in cell["connections"].items()
+        if cell["port_directions"][pin] == "output"
+        for bit in bits
+    }
     before = len(cells)
     for wire, found in readers(module).items():
         last = registers.get(wire)
         if last is None or sum(pin == _PIN for _, pin in found) <= WIDE or not _is_copy_allowed(last, cells, registers):
             continue
         ahead = registers[cells[last]["connections"]["DI"][0]]
-        _copy(module, last, _PIN, lambda cell: part_of(cell).prefix)
+        _copy(module, last, lambda name: _prefix(name, cells, drivers))
         if _is_copy_allowed(ahead, cells, registers):
-            _copy(module, ahead, "DI", lambda cell: part_of(cell).prefix.partition("lane_")[0])
+            _copy(module, ahead, lambda name: part_of(name).prefix.partition("lane_")[0])
     return len(cells) - before
 
 
-def _copy(module: dict[str, Any], source: str, pin: str, whose: Callable[[str], str]) -> None:
-    """Give each part, told by what its cells' names begin with, a copy of a register for its pins of one kind."""
+def _copy(module: dict[str, Any], source: str, whose: Callable[[str], str]) -> None:
+    """Give each part, told by what its cells' names begin with, a copy of a register."""
     cells: dict[str, Any] = module["cells"]
     found = readers(module)[cells[source]["connections"]["Q"][0]]
-    parts: defaultdict[str, list[str]] = defaultdict(list)
-    for name, read in found:
-        if read == pin:
-            parts[whose(name)].append(name)
-    for wire, (prefix, names) in enumerate(parts.items(), next_wire(module)):
+    parts: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for name, pin in found:
+        if name != OUTSIDE:
+            parts[whose(name)].append((name, pin))
+    for wire, (prefix, read) in enumerate(parts.items(), next_wire(module)):
         twin = cells[f"{prefix}reset_of_{source.rpartition('.')[2]}"] = copy.deepcopy(cells[source])
         twin["connections"]["Q"] = [wire]
-        for name in names:
+        for name, pin in read:
             cells[name]["connections"][pin] = [wire]
-    if all(read == pin for _, read in found):
+    if all(name != OUTSIDE for name, _ in found):
         del cells[source]
+
+
+def _prefix(name: str, cells: Mapping[str, Any], drivers: Mapping[Any, str]) -> str:
+    """Give what the names of a cell's part begin with.
+
+    A wire from lane to lane is named after the stage. What drives it lies in a lane all the same: in the last of those
+    that it is computed from.
+    """
+    part = part_of(name)
+    if part.lane is not None or not part.name.startswith("stage") or "." in name.removeprefix(part.prefix):
+        return part.prefix
+    lanes: dict[int, str] = {}
+    seen, ahead = {name}, [name]
+    while ahead:
+        cell = cells[ahead.pop()]
+        for pin, bits in cell["connections"].items():
+            source = drivers.get(bits[0])
+            if cell["port_directions"][pin] == "output" or pin in _CONTROL or source is None or source in seen:
+                continue
+            seen.add(source)
+            of = part_of(source)
+            if of.lane is not None:
+                lanes[of.lane] = of.prefix
+            elif cells[source]["type"] in _LOGIC:
+                ahead.append(source)
+    return lanes[max(lanes)] if lanes else part.prefix
 
 
 def _is_copy_allowed(name: str, cells: Mapping[str, Any], registers: Mapping[Any, str]) -> bool:
