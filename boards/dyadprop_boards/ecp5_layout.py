@@ -59,6 +59,7 @@ _OF_A_GROUP = {
     MULTIPLIER: ((0, "MULT18_0"), (1, "MULT18_1"), (4, "MULT18_4"), (5, "MULT18_5")),
     MEMORY: ((0, "EBR0"), (2, "EBR1"), (4, "EBR2"), (6, "EBR3")),
 }
+_GAP = ""
 _NEAR = 36  # columns and rows, about 3 ns of wire
 
 
@@ -91,10 +92,11 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
     -----
     Each stage lies in a slab of columns, in the order of stages. Its lanes go away from the stage's edge along the
     first row of multipliers and come back along the others, so that both ends of the chain lie where the edge does: at
-    the next stage, for the last one at the stage before. Along a row multipliers are spread evenly. Block RAMs of the
-    edge itself are left to the placer, which finds some near by; where it would not, they get their places first. Where
-    a row would have too many multipliers, or an FPGA is none of those that are known here, nothing is placed, and the
-    placer does it all.
+    the next stage, for the last one at the stage before. Along a row multipliers are spread evenly, with gaps where a
+    stage has more lanes in another row: slabs have straight sides, and a chain that goes from row to row no way along
+    them. Block RAMs of the edge itself are left to the placer, which finds some near by; where it would not, they get
+    their places first. Where a row would have too many multipliers, or an FPGA is none of those that are known here,
+    nothing is placed, and the placer does it all.
     """
     if fpga.luts not in _ROWS:
         return 0
@@ -105,10 +107,18 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
     for row, arranged in zip(rows, order, strict=True):
         names = [name for lane in arranged for name in lane.multipliers]
         if len(names) > len(row):
+            names = [name for name in names if name != _GAP]
+        if len(names) > len(row):
             return 0
         for position, name in enumerate(names):
-            places[name] = row[(2 * position + 1) * len(row) // (2 * len(names))]
-    wanted = [_Wanted(_middle(lane.multipliers, places), lane.memories) for arranged in order for lane in arranged]
+            if name != _GAP:
+                places[name] = row[(2 * position + 1) * len(row) // (2 * len(names))]
+    wanted = [
+        _Wanted(_middle(lane.multipliers, places), lane.memories)
+        for arranged in order
+        for lane in arranged
+        if _GAP not in lane.multipliers
+    ]
     edges = list(_edges(module, lanes, places))
     memories = [site for row in sites(fpga, MEMORY) for site in row]
     if sum(len(entry.names) for entry in (*wanted, *edges)) > len(memories):
@@ -176,8 +186,9 @@ def _arrange(lanes: Sequence[Lane], rows: int) -> list[list[Lane]]:
     for stage in stages:
         loop = _loop([lane for lane in lanes if lane.stage == stage], rows)
         for row, found in zip(arranged, loop, strict=True):
+            gaps = [Lane(stage, -1, (_GAP,) * len(loop[0][0].multipliers), ())] * (len(loop[0]) - len(found))
             # The edge is on the right, next to the stage behind it.
-            row += found if stage == stages[-1] and len(stages) > 1 else found[::-1]
+            row += [*gaps, *found] if stage == stages[-1] and len(stages) > 1 else [*found[::-1], *gaps]
     return arranged
 
 

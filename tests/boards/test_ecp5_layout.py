@@ -95,10 +95,12 @@ def test_neighbours_lie_beside_neighbours(fpga: Fpga, stages: Sequence[tuple[int
     known = {site.bel for kind in (MULTIPLIER, MEMORY) for row in sites(fpga, kind) for site in row}
     assert set(every) <= known
     for stage, (count, multipliers, _) in enumerate(stages, start=1):
-        middles = []
+        middles, rows = [], []
         for lane in range(count):
             columns = [x for x, _ in found[stage, lane][:multipliers]]
             middles.append(sum(columns) / multipliers)
+            rows.append(found[stage, lane][0][1])
+        assert all(abs(a - b) <= 24 for a, b in pairwise(rows)), "to the next row of multipliers, never past one"
         # Once away and once back; where rows differ, neighbours may be half a group of columns apart.
         walk = sum(abs(a - b) for a, b in pairwise(middles))
         assert walk <= 2 * (max(middles) - min(middles)) + 5 * count, (stage, middles)
@@ -115,6 +117,10 @@ def test_both_ends_of_a_chain_are_at_its_stage_s_edge() -> None:
     assert all(column >= max(first) - 9 for column in (first[0], first[31]))
     assert all(column <= min(second) + 12 for column in (second[0], second[9]))
     assert min(first) == first[10] == 4, "and the chain turns where the FPGA ends"
+    for chain in (first[10:], second[3:]):
+        steps = [abs(a - b) for a, b in pairwise(chain)]
+        assert not any(steps[::2]), "from one row to the next, and straight across"
+        assert max(steps) <= 14
 
 
 def test_a_stage_s_own_memories_get_their_places_where_lanes_take_the_others() -> None:
