@@ -78,12 +78,54 @@ def test_what_may_still_be_settling_is_read_at_one_place() -> None:
     assert [name for name, cell in module["cells"].items() if cell["connections"]["DI"] == settling] == ["top.clear.1"]
 
 
-def test_the_first_one_stays_where_others_than_resets_read_it() -> None:
-    module = netlist(WIDE)
+def lut(*inputs: Any, z: int) -> dict[str, Any]:
+    """Give a LUT."""
+    pins = dict(zip("ABCD", ([bit] for bit in inputs), strict=False))
+    return {
+        "type": "LUT4",
+        "parameters": {},
+        "port_directions": {**dict.fromkeys(pins, "input"), "Z": "output"},
+        "connections": {**pins, "Z": [z]},
+    }
+
+
+def test_logic_and_registers_that_read_it_read_the_one_of_their_part() -> None:
+    module = netlist(COUNT)
     cells = module["cells"]
-    cells["top.told"] = register(RESET, 50)
+    for part in PARTS:
+        cells[f"{part}x.told"] = register(RESET, len(cells) + 1_000_000)
+        cells[f"{part}x.logic"] = lut(50, RESET, z=len(cells) + 1_000_000)
+    assert copy_resets(module) == (len(PARTS) - 1) + (len(OTHERS) - 1)
+    for part in PARTS:
+        own = cells[f"{part}x.y_0"]["connections"]["LSR"]
+        assert own == cells[f"{part}x.told"]["connections"]["DI"] == cells[f"{part}x.logic"]["connections"]["B"]
+        assert cells[f"{part}x.logic"]["connections"]["A"] == [50]
+    assert "top.clear.3" not in cells
+
+
+def test_the_first_one_stays_where_the_module_s_port_is_it() -> None:
+    module = netlist(COUNT)
+    module["ports"]["reset"] = {"direction": "output", "bits": [RESET]}
     assert copy_resets(module) == len(PARTS) + len(OTHERS) - 1
-    assert cells["top.told"]["connections"]["DI"] == [RESET] == cells["top.clear.3"]["connections"]["Q"]
+    assert module["cells"]["top.clear.3"]["connections"]["Q"] == [RESET]
+    assert [RESET] not in [cell["connections"]["LSR"] for cell in module["cells"].values()]
+
+
+def test_what_lies_between_two_lanes_has_the_reset_of_the_one_that_drives_it() -> None:
+    """As `count_out` of a lane, which adds what it counts to what comes from the lane before it."""
+    module = netlist(COUNT)
+    cells = module["cells"]
+    stage, before, behind = f"{NETWORK}stage_1.", *LANES
+    cells[f"{before}step.limited"] = register("0", 60)
+    cells[f"{behind}step.limited"] = register("0", 61)
+    for name, source, limited, wire in (("count_out$7", "0", 60, 70), ("count_out$8", 70, 61, 71)):
+        cells[f"{stage}{name}_TRELLIS_FF_Q_DI_LUT4_Z"] = lut(source, limited, z=wire + 10)
+        cells[f"{stage}{name}_TRELLIS_FF_Q"] = register(wire + 10, wire, RESET)
+    cells[f"{stage}idle_TRELLIS_FF_Q"] = register("0", 75, RESET)
+    copy_resets(module)
+    for name, part in (("count_out$7", before), ("count_out$8", behind), ("idle", stage)):
+        own = cells[f"{part}x.y_0"]["connections"]["LSR"]
+        assert cells[f"{stage}{name}_TRELLIS_FF_Q"]["connections"]["LSR"] == own
 
 
 @pytest.mark.parametrize(
