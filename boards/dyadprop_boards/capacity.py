@@ -85,10 +85,10 @@ def _short(plan: Plan, board: Board, clock: float, shares: Shares) -> dict[Resou
     }
 
 
-def _fits(net: Network, board: Board, clock: float) -> bool:
-    """Say whether a board takes a network, with few lanes or many: fewer need more words each."""
-    plans = list(_plans(net, multiplier_budget(board)))
-    return any(not _short(plan, board, clock, WHOLE) for plan in reversed(plans))
+def _fits(plans: Sequence[Plan], board: Board, clock: float) -> bool:
+    """Say whether a board takes one of a network's plans, with few lanes or many: fewer need more words each."""
+    budget = multiplier_budget(board)
+    return any(plan.multipliers <= budget and not _short(plan, board, clock, WHOLE) for plan in reversed(plans))
 
 
 # -- what is said ----------------------------------------------------------------------------------------------------
@@ -136,11 +136,12 @@ def spell_advice(advice: Sequence[str]) -> str:
 
 def _smallest_board(net: Network, clock: float) -> Board | None:
     tried: set[tuple[int, ...]] = set()
+    plans = list(_plans(net, max(map(multiplier_budget, BOARDS))))
     for board in sorted(BOARDS, key=lambda board: board.fpga.luts):
         if not coefficients(board.fpga.family):
             continue  # whether its logic takes the network is not known
         size = tuple(board.fpga.has(resource) for resource in RESOURCES)
-        if size not in tried and _fits(net, board, clock):
+        if size not in tried and _fits(plans, board, clock):
             return board
         tried.add(size)
     return None
@@ -161,5 +162,6 @@ def _largest(net: Network, board: Board, clock: float) -> Network | None:
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _fits(resized(middle), board, clock) else (low, middle)
+        plans = list(_plans(resized(middle), multiplier_budget(board)))
+        low, high = (middle, high) if _fits(plans, board, clock) else (low, middle)
     return resized(low) if low else None

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dyadprop_boards.ecp5_registers import is_plain, next_wire
-from dyadprop_boards.netlist import readers
+from dyadprop_boards.ecp5_registers import is_plain
+from dyadprop_boards.netlist import next_wire, readers
 
 _OUTPUTS = {"LUT4": "Z", "PFUMX": "Z", "L6MUX21": "Z"}
 """Cells that choose, and what they drive."""

@@ -22,9 +22,3 @@ def enable_of(cell: dict[str, Any]) -> Any:
 def is_plain(cell: dict[str, Any]) -> bool:
     """Whether a cell is a register without enable and reset, on a rising edge."""
     return cell["type"] == "TRELLIS_FF" and enable_of(cell) == ALWAYS
-
-
-def next_wire(module: dict[str, Any]) -> int:
-    """Give the first of the numbers that no wire of a module has."""
-    wires = (bit for cell in module["cells"].values() for bits in cell["connections"].values() for bit in bits)
-    return 1 + max((wire for wire in wires if isinstance(wire, int)), default=0)

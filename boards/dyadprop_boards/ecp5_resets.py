@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dyadprop_boards.ecp5_registers import next_wire
-from dyadprop_boards.netlist import OUTSIDE, part_of, readers
+from dyadprop_boards.netlist import OUTSIDE, next_wire, part_of, readers
 
 WIDE = 500
 """Registers that one may reset; nextpnr gives its global wires to clocks alone."""

@@ -139,10 +139,11 @@ def self_test_memory(plan: Plan) -> Memory:
 
 
 def _table(name: str, table: Table) -> Memory:
-    entries = [value | step << table.value_bits for value, step in zip(table.value, table.step, strict=True)]
+    value_bits = table.value_bits
+    entries = [value | step << value_bits for value, step in zip(table.value, table.step, strict=True)]
     # A sigmoid's entries are a half or more.
     differ = (reduce(or_, entries) ^ reduce(and_, entries)).bit_count()
-    width = table.value_bits + table.slope_bits
+    width = value_bits + table.slope_bits
     return Memory(name, differ, 1 << table.index_bits, written=False, constant=width - differ)
 
 

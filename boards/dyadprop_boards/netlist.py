@@ -58,6 +58,12 @@ def readers(module: dict[str, Any]) -> defaultdict[Any, list[tuple[str, str]]]:
     return found
 
 
+def next_wire(module: dict[str, Any]) -> int:
+    """Give the first of the numbers that no wire of a module has."""
+    wires = (bit for cell in module["cells"].values() for bits in cell["connections"].values() for bit in bits)
+    return 1 + max((wire for wire in wires if isinstance(wire, int)), default=0)
+
+
 def lone_registers(module: dict[str, Any], luts: Collection[str], output: str, registers: str) -> list[str]:
     """Name the registers of a flat module whose input no LUT drives, or one that others read too.
 
