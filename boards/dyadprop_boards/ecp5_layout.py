@@ -11,6 +11,9 @@ from itertools import zip_longest
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from dyadprop.optional import optional_packages
 from dyadprop_boards.floorplan import parts_in_order
 from dyadprop_boards.fpgas import Fpga
 from dyadprop_boards.netlist import part_of
@@ -154,13 +157,17 @@ def _distance(site: Site, point: tuple[float, float]) -> float:
 
 
 def _nearest(wanted: Sequence[_Wanted], memories: Sequence[Site]) -> tuple[dict[str, Site], set[Site]]:
-    """Give each block RAM the nearest free place, in this order; and the places that are left."""
-    free, taken = set(memories), {}
-    for point, names in wanted:
-        for name in names:
-            taken[name] = min(free, key=lambda site: (_distance(site, point), site))
-            free.discard(taken[name])
-    return taken, free
+    """Give block RAMs their places, so that the squares of all distances are the least; and the places that are left.
+
+    A stage whose lanes want more than lie beside them spreads out evenly: none of its lanes goes far.
+    """
+    with optional_packages("laying out the lanes of an ECP5", "boards"):
+        from scipy.optimize import linear_sum_assignment
+    names = [(name, entry.point) for entry in wanted for name in entry.names]
+    costs = [[_distance(site, point) ** 2 for site in memories] for _, point in names]
+    chosen = linear_sum_assignment(np.reshape(costs, (len(names), len(memories))))
+    taken = {names[row][0]: memories[column] for row, column in zip(*chosen, strict=True)}
+    return taken, set(memories) - set(taken.values())
 
 
 def _lanes(module: dict[str, Any]) -> Iterator[Lane]:

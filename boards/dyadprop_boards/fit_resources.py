@@ -108,7 +108,7 @@ def fit_table(designs: Iterable[Measured]) -> dict[str, dict[str, dict[str, floa
 
 def _least_squares(matrix: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Solve with coefficients that are not negative: no feature of a design makes it smaller."""
-    with optional_packages("fitting the prediction of resources", "fit"):
+    with optional_packages("fitting the prediction of resources", "boards"):
         from scipy.optimize import nnls
     size = np.maximum(np.linalg.norm(matrix, axis=0), 1e-12)
     # A row more for each coefficient, which draws it towards zero.
