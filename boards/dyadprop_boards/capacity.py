@@ -87,8 +87,7 @@ def _short(plan: Plan, board: Board, clock: float, shares: Shares) -> dict[Resou
 
 def _fits(plans: Sequence[Plan], board: Board, clock: float) -> bool:
     """Say whether a board takes one of a network's plans, with few lanes or many: fewer need more words each."""
-    budget = multiplier_budget(board)
-    return any(plan.multipliers <= budget and not _short(plan, board, clock, WHOLE) for plan in reversed(plans))
+    return any(not _short(plan, board, clock, WHOLE) for plan in reversed(plans))
 
 
 # -- what is said ----------------------------------------------------------------------------------------------------
@@ -141,7 +140,8 @@ def _smallest_board(net: Network, clock: float) -> Board | None:
         if not coefficients(board.fpga.family):
             continue  # whether its logic takes the network is not known
         size = tuple(board.fpga.has(resource) for resource in RESOURCES)
-        if size not in tried and _fits(plans, board, clock):
+        within = [plan for plan in plans if plan.multipliers <= multiplier_budget(board)]
+        if size not in tried and _fits(within, board, clock):
             return board
         tried.add(size)
     return None

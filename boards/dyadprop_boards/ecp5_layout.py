@@ -94,12 +94,12 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
     Notes
     -----
     Each stage lies in a slab of columns, in the order of stages. Its lanes go away from the stage's edge along the
-    first row of multipliers and come back along the others, so that both ends of the chain lie where the edge does: at
-    the next stage, for the last one at the stage before. Along a row multipliers are spread evenly, with gaps where a
-    stage has more lanes in another row: slabs have straight sides, and a chain that goes from row to row no way along
-    them. Block RAMs of the edge itself are left to the placer, which finds some near by; where it would not, they get
-    their places first. Where a row would have too many multipliers, or an FPGA is none of those that are known here,
-    nothing is placed, and the placer does it all.
+    first row of multipliers and come back along the others, so that both ends of the chain lie where the edge does, or
+    one lane away: at the next stage, for the last one at the stage before. Along a row multipliers are spread evenly,
+    with gaps where the first row has more lanes of a stage: slabs have straight sides, and a step from row to row does
+    not move along them. Block RAMs of the edge itself are left to the placer, which finds some near by; where it would
+    not, they are given places as those of the lanes are. Where a row would have too many multipliers, or an FPGA is
+    none of those that are known here, nothing is placed, and the placer does it all.
     """
     if fpga.luts not in _ROWS:
         return 0
@@ -109,8 +109,6 @@ def place_lanes(module: dict[str, Any], fpga: Fpga) -> int:
     places: dict[str, Site] = {}
     for row, arranged in zip(rows, order, strict=True):
         names = [name for lane in arranged for name in lane.multipliers]
-        if len(names) > len(row):
-            names = [name for name in names if name != _GAP]
         if len(names) > len(row):
             return 0
         for position, name in enumerate(names):

@@ -3,6 +3,7 @@
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from dyadprop_boards.netlist import OUTSIDE, next_wire, part_of, readers
@@ -39,24 +40,29 @@ def copy_resets(module: dict[str, Any]) -> int:
     two ranks more there than it needs (`dyadprop_hw.clocked_network`).
     """
     cells: dict[str, Any] = module["cells"]
-    registers = {cell["connections"]["Q"][0]: name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"}
-    drivers = {
+    before = len(cells)
+    wide = [wire for wire, found in readers(module).items() if sum(pin == _PIN for _, pin in found) > WIDE]
+    for wire in wide:
+        drivers = _drivers(cells)  # anew, as copying one changes what drives what
+        last = drivers.get(wire)
+        if last is None or not _is_copy_allowed(last, cells, drivers):
+            continue
+        ahead = drivers[cells[last]["connections"]["DI"][0]]
+        _copy(module, last, partial(_prefix, cells=cells, drivers=drivers))
+        if _is_copy_allowed(ahead, cells, drivers):
+            _copy(module, ahead, lambda name: part_of(name).prefix.partition("lane_")[0])
+    return len(cells) - before
+
+
+def _drivers(cells: Mapping[str, Any]) -> dict[Any, str]:
+    """Name the cell that drives each wire."""
+    return {
         bit: name
         for name, cell in cells.items()
         for pin, bits in cell["connections"].items()
         if cell["port_directions"][pin] == "output"
         for bit in bits
     }
-    before = len(cells)
-    for wire, found in readers(module).items():
-        last = registers.get(wire)
-        if last is None or sum(pin == _PIN for _, pin in found) <= WIDE or not _is_copy_allowed(last, cells, registers):
-            continue
-        ahead = registers[cells[last]["connections"]["DI"][0]]
-        _copy(module, last, lambda name: _prefix(name, cells, drivers))
-        if _is_copy_allowed(ahead, cells, registers):
-            _copy(module, ahead, lambda name: part_of(name).prefix.partition("lane_")[0])
-    return len(cells) - before
 
 
 def _copy(module: dict[str, Any], source: str, whose: Callable[[str], str]) -> None:
@@ -68,8 +74,11 @@ def _copy(module: dict[str, Any], source: str, whose: Callable[[str], str]) -> N
         if name != OUTSIDE:
             parts[whose(name)].append((name, pin))
     for wire, (prefix, read) in enumerate(parts.items(), next_wire(module)):
-        twin = cells[f"{prefix}reset_of_{source.rpartition('.')[2]}"] = copy.deepcopy(cells[source])
-        twin["connections"]["Q"] = [wire]
+        twin = f"{prefix}reset_of_{source.rpartition('.')[2]}"
+        if twin in cells:  # of another reset
+            twin += f"_{wire}"
+        cells[twin] = copy.deepcopy(cells[source])
+        cells[twin]["connections"]["Q"] = [wire]
         for name, pin in read:
             cells[name]["connections"][pin] = [wire]
     if all(name != OUTSIDE for name, _ in found):
@@ -79,8 +88,8 @@ def _copy(module: dict[str, Any], source: str, whose: Callable[[str], str]) -> N
 def _prefix(name: str, cells: Mapping[str, Any], drivers: Mapping[Any, str]) -> str:
     """Give what the names of a cell's part begin with.
 
-    A wire from lane to lane is named after the stage. What drives it lies in a lane all the same: in the last of those
-    that it is computed from.
+    A wire between lanes is named after the stage. What drives it lies in a lane all the same: in the last of those that
+    it is computed from. So does what a stage makes of its last lane's results.
     """
     part = part_of(name)
     if part.lane is not None or not part.name.startswith("stage") or "." in name.removeprefix(part.prefix):
@@ -102,12 +111,15 @@ def _prefix(name: str, cells: Mapping[str, Any], drivers: Mapping[Any, str]) -> 
     return lanes[max(lanes)] if lanes else part.prefix
 
 
-def _is_copy_allowed(name: str, cells: Mapping[str, Any], registers: Mapping[Any, str]) -> bool:
-    """Whether a register has neither reset nor enable, and two others of its clock in front."""
-    ranks = [cells[name]]
+def _is_copy_allowed(name: str, cells: Mapping[str, Any], drivers: Mapping[Any, str]) -> bool:
+    """Whether a cell is a register with neither reset nor enable, and has two others of its clock in front."""
+    ranks: list[dict[str, Any]] = []
     while len(ranks) < _RANKS:
-        source = registers.get(ranks[-1]["connections"]["DI"][0])
-        if source is None or cells[source]["connections"]["CLK"] != ranks[0]["connections"]["CLK"]:
+        cell = cells[name]
+        if cell["type"] != "TRELLIS_FF" or (ranks and cell["connections"]["CLK"] != ranks[0]["connections"]["CLK"]):
             return False
-        ranks.append(cells[source])
+        ranks.append(cell)
+        name = drivers.get(cell["connections"]["DI"][0], "")
+        if not name and len(ranks) < _RANKS:
+            return False
     return ranks[0]["connections"].get(_PIN, ["0"]) == ["0"] and ranks[0]["parameters"]["CEMUX"].strip() == "1"

@@ -34,10 +34,10 @@ class ToolFailure(BuildError):
 _log = logging.getLogger(__name__)
 
 POLL = 0.25  # seconds
-PATIENCE = 900
-"""Seconds in which a tool says something new, or is taken to hang. The longest pause that was seen is a minute."""
+PATIENCE = 1800
+"""Seconds in which a tool says something new, or is taken to hang. The longest pause that was seen is two minutes."""
 _ROUTING = re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")
-"""How many wires nextpnr's router has left: it goes on for ever where the last few take each other's places."""
+"""How many arcs nextpnr's router has left: it goes on for ever where the last few take each other's wires."""
 EXTRA = "pip install 'dyadprop[boards]' brings it"
 
 
@@ -166,7 +166,7 @@ def run_tool(
         If it is missing.
     ToolFailure
         If it does not end within its limit, or is not getting on: says nothing new for `PATIENCE` seconds, or is a
-        router that has never had fewer wires left since then.
+        router that has never had fewer arcs left since then.
 
     Notes
     -----
@@ -195,7 +195,7 @@ def run_tool(
                         tool.name, f"{tool.name} did not end within {tool.limit} s: {line}; its log is {log}"
                     )
                 if headway.seconds_without(line, now) > PATIENCE:
-                    raise ToolFailure(tool.name, f"{tool.name} {headway.told(PATIENCE)}; its log is {log}")
+                    raise ToolFailure(tool.name, f"{tool.name} {headway.told()}; its log is {log}")
                 if watch is not None:
                     watch(line)
         except BaseException as error:
@@ -219,7 +219,7 @@ class _Headway:
     def __init__(self, start: float) -> None:
         self._last_news = start
         self._line = ""
-        self._fewest_wires: int | None = None
+        self._fewest: int | None = None
 
     def seconds_without(self, line: str, now: float) -> float:
         """Take the log's last line; give for how long there has been no headway."""
@@ -227,16 +227,16 @@ class _Headway:
             self._line = line
             routing = _ROUTING.match(line)
             left = int(routing[1]) if routing else None
-            if left is None or self._fewest_wires is None or left < self._fewest_wires:
-                self._fewest_wires = left
+            if left is None or self._fewest is None or left < self._fewest:
+                self._fewest = left
                 self._last_news = now
         return now - self._last_news
 
-    def told(self, seconds: float) -> str:
+    def told(self) -> str:
         """Say that it is not getting on, and where it stands."""
-        if self._fewest_wires is None:
-            return f"has said nothing for {seconds:g} s: {self._line}"
-        return f"has had {self._fewest_wires} wires or more left to route for {seconds:g} s; another placement may do"
+        if self._fewest is None:
+            return f"has said nothing new for {PATIENCE} s: {self._line or 'its log is empty'}"
+        return f"has had {self._fewest} arcs or more left to route for {PATIENCE} s; another placement may do"
 
 
 def failure(tool: Tool, status: int, log: Path) -> ToolFailure:

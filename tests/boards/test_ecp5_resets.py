@@ -71,6 +71,23 @@ def test_each_part_has_a_reset_of_its_own_and_each_stage_what_feeds_it() -> None
     assert not {"top.clear.2", "top.clear.3"} & set(cells)
 
 
+def test_a_reset_whose_rank_in_front_resets_as_many() -> None:
+    for first in (RANKS[-2], RESET):
+        module = netlist(COUNT)
+        cells = module["cells"]
+        users = {
+            f"{part}x.z_{k}": register("0", 10_000_000 + len(cells) + k, RANKS[-2])
+            for part in PARTS
+            for k in range(COUNT)
+        }
+        module["cells"] = {**users, **cells} if first == RANKS[-2] else {**cells, **users}
+        copy_resets(module)
+        driven = {cell["connections"]["Q"][0] for cell in module["cells"].values()}
+        resets = [cell["connections"]["LSR"][0] for cell in module["cells"].values()]
+        assert all(wire in driven for wire in resets if wire != "0")
+        assert max(resets.count(wire) for wire in set(resets) - {"0"}) <= 2 * COUNT < WIDE
+
+
 def test_what_may_still_be_settling_is_read_at_one_place() -> None:
     module = netlist(COUNT, ranks=3)
     assert copy_resets(module) == len(PARTS) - 1

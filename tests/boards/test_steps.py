@@ -158,37 +158,42 @@ def test_a_tool_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert time.monotonic() - start < 30
 
 
-ROUTING = "Info: %7d |    13042      70716 |   75   792 | %9d|       0.73      49.11|"
+def test_a_tool_that_is_not_getting_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "PATIENCE", 5)
+    tool = replace(script(folder, monkeypatch, "echo Info: legalising; sleep 60"), limit=40)
+    with pytest.raises(
+        ToolFailure, match=r"^yosys has said nothing new for 5 s: Info: legalising; its log is .*/tool\.log$"
+    ):
+        run_step(step(tool), folder)
+
+
+ROUTING = "Info:     238000 |    34686     196902 |  156   772 |{:10}|      18.31     283.16|"
+SILENT = f"has said nothing new for {tools.PATIENCE} s: "
 
 
 @pytest.mark.parametrize(
-    ("says", "message"),
+    ("lines", "ago", "told"),
     [
-        ("echo Info: legalising; sleep 60", r"yosys has said nothing for 2 s: Info: legalising; its log is .*\.log$"),
+        ([(1, "a"), (5, "b"), (9, "b")], 4, f"{SILENT}b"),
+        ([(7, "")], 7, f"{SILENT}its log is empty"),
         (
-            f"i=0; while true; do i=$((i+1)); printf '{ROUTING}\\n' $i $((i%7+12)); sleep .1; done",
-            r"yosys has had 1[2-8] wires or more left to route for 2 s; another placement may do; its log is .*\.log$",
+            [(1, ROUTING.format(900)), (2, ROUTING.format(12)), (8, ROUTING.format(13)), (9, ROUTING.format(12))],
+            7,
+            "12",
         ),
+        ([(1, ROUTING.format(12)), (8, ROUTING.format(11)), (9, ROUTING.format(12))], 1, "11"),
+        ([(1, ROUTING.format(12)), (8, "Info: Routing complete."), (9, ROUTING.format(90))], 0, "90"),
     ],
-    ids=["silent", "router"],
+    ids=["silent", "empty", "router", "router gets on", "routes again"],
 )
-def test_a_tool_that_is_not_getting_on(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str, message: str) -> None:
-    monkeypatch.setattr(tools, "PATIENCE", 2)
-    start = time.monotonic()
-    with pytest.raises(ToolFailure, match=f"^{message}"):
-        run_step(step(script(folder, monkeypatch, says)), folder)
-    assert time.monotonic() - start < 30
-
-
-@pytest.mark.parametrize("line", ["Info: iteration %d %d", ROUTING], ids=["any", "router"])
-def test_a_tool_that_is_slow_but_getting_on(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
-    monkeypatch.setattr(tools, "PATIENCE", 2)
-    tool = script(
-        folder, monkeypatch, f"for i in 1 2 3 4 5 6 7 8; do printf '{line}\\n' $i $((90-i)); sleep .6; done; cp in out"
-    )
-    done = run_step(step(tool), folder)
-    assert done.passed
-    assert done.seconds > 2 * 2
+def test_what_counts_as_getting_on(lines: list[tuple[float, str]], ago: float, told: str) -> None:
+    headway = tools._Headway(0.0)
+    for now, line in lines:
+        seconds = headway.seconds_without(line, now)
+    assert seconds == ago
+    if told.isdigit():
+        told = f"has had {told} arcs or more left to route for {tools.PATIENCE} s; another placement may do"
+    assert headway.told() == told
 
 
 def test_ctrl_c_keeps_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
