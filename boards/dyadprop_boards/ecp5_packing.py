@@ -8,6 +8,7 @@ from typing import Any
 
 from dyadprop_boards.ecp5_adders import absorb_operands
 from dyadprop_boards.ecp5_choices import move_choices
+from dyadprop_boards.ecp5_constants import wire_constants
 from dyadprop_boards.ecp5_layout import place_lanes
 from dyadprop_boards.ecp5_registers import ALWAYS, enable_of, is_plain
 from dyadprop_boards.ecp5_resets import copy_resets
@@ -31,7 +32,7 @@ class Packed:
     registers : int
         Flip-flops that the netlist lost, those apart that it gained behind choices and as copies of resets.
     luts : int
-        LUTs that the netlist lost: carry cells make what they made.
+        LUTs that the netlist lost, as carry cells make what they made, those apart that it gained as constants.
     """
 
     memories: int = 0
@@ -106,9 +107,10 @@ def pack_registers(module: dict[str, Any]) -> Packed:
 
 
 def pack_netlist(path: Path, fpga: Fpga) -> Packed:
-    """Pack the top module of a netlist in a file: `move_choices`, `pack_registers`, `absorb_operands`, `copy_resets`.
+    """Pack the top module of a netlist in a file: `move_choices`, `pack_registers`, `absorb_operands`.
 
-    Last `place_lanes` says where the lanes' blocks are to lie on the FPGA.
+    Then `copy_resets` and `wire_constants` give each part its own of what would reach all of the FPGA, and
+    `place_lanes` says where the lanes' blocks are to lie.
     """
     design = json.loads(path.read_text())
     top = top_module(design)
@@ -119,6 +121,7 @@ def pack_netlist(path: Path, fpga: Fpga) -> Packed:
     packed.registers -= chosen
     packed.luts = absorb_operands(top)
     packed.registers -= copy_resets(top)
+    packed.luts -= wire_constants(top)
     place_lanes(top, fpga)
     path.write_text(json.dumps(design))
     return packed

@@ -25,7 +25,15 @@ FLOW_SOURCES = (
         "resource_coefficients.json",
         "table.py",
     ),
-    *("ecp5_adders.py", "ecp5_choices.py", "ecp5_layout.py", "ecp5_packing.py", "ecp5_registers.py", "ecp5_resets.py"),
+    *(
+        "ecp5_adders.py",
+        "ecp5_choices.py",
+        "ecp5_constants.py",
+        "ecp5_layout.py",
+        "ecp5_packing.py",
+        "ecp5_registers.py",
+        "ecp5_resets.py",
+    ),
     *("gowin_packing.py", "netlist.py", "passes.py", "pll.py", "platforms.py", "project.py"),
 )
 
