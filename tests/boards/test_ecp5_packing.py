@@ -20,6 +20,7 @@ from dyadprop.network import Dense, Network
 from dyadprop.plan import plan_network
 from dyadprop_boards.ecp5_adders import absorb_operands
 from dyadprop_boards.ecp5_choices import move_choices
+from dyadprop_boards.ecp5_constants import wire_constants
 from dyadprop_boards.ecp5_packing import pack_registers
 from dyadprop_boards.netlist import top_module
 from dyadprop_boards.project import FEWEST_REGISTERS, commands_after_read, synthesis_options
@@ -118,6 +119,7 @@ def test_a_packed_network_is_bit_equal(tmp_path: Path, synthesized: str) -> None
     lost = absorb_operands(top)
     print(lost)
     assert lost > 100
+    assert wire_constants(top) == 2  # it is all one part here
     assert compare(gates(tmp_path, design)) > 2000
 
 
