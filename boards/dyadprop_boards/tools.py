@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 POLL = 0.25  # seconds
 PATIENCE = 1800
-"""Seconds in which a tool says something new, or is taken to hang. The longest pause that was seen is two minutes."""
+"""Seconds in which a tool says something new, or is taken to hang. The longest pause that was seen is six minutes."""
 _ROUTING = re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")
 """How many arcs nextpnr's router has left: it goes on for ever where the last few take each other's wires."""
 EXTRA = "pip install 'dyadprop[boards]' brings it"
