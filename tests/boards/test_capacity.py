@@ -9,7 +9,7 @@ import pytest
 import dyadprop as dp
 from dyadprop.plan import plan_network
 from dyadprop_boards import resources
-from dyadprop_boards.capacity import PLACEABLE, choose_plan, multiplier_budget
+from dyadprop_boards.capacity import PLACEABLE, _plans, choose_plan, multiplier_budget
 from dyadprop_boards.fpgas import RESOURCES
 from dyadprop_boards.resources import predict
 from dyadprop_boards.table import BOARDS, Board, find_board
@@ -123,6 +123,17 @@ def test_the_smallest_board_that_takes_it_is_named() -> None:
     assert known(named)
     assert fits(net, named)
     assert all(not fits(net, board) for board in BOARDS if known(board) and board.fpga.luts < named.fpga.luts)
+
+
+def test_plans_under_the_largest_budget_hold_those_of_every_board() -> None:
+    """So the board to name is looked for with one list of plans, whatever multipliers a board has."""
+    budgets = {multiplier_budget(board) for board in BOARDS}
+    assert len(budgets) > 4
+    named = dp.Network(8, [dp.Dense(12, "tanh", lanes=2), dp.Dense(6)])
+    for net in (chain(64, 32, 10), chain(16, 64, 32, 32, 5), named):
+        every = list(_plans(net, max(budgets)))
+        for budget in budgets:
+            assert [plan for plan in every if plan.multipliers <= budget] == list(_plans(net, budget))
 
 
 def test_a_board_without_multipliers_makes_them_of_logic() -> None:

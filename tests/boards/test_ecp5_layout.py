@@ -138,6 +138,20 @@ def test_a_stage_s_own_memories_get_their_places_where_lanes_take_the_others() -
             assert int(y[1:]) in (22, 46)
 
 
+def test_block_rams_lie_near_their_lanes_where_all_lanes_want_more_than_lie_beside_them() -> None:
+    """Nearest first, lane by lane, the mean way is 23.4: those that come last get what is left."""
+    stages = ((32, 2, 3), (16, 3, 3), (5, 3, 3))
+    module = lanes(*stages)
+    assert place_lanes(module, LFE5U_85F) > 53 * 5
+    ways = []
+    for (stage, _), blocks in places(module).items():
+        own = blocks[: stages[stage - 1][1]]
+        column = sum(x for x, _ in own) / len(own)
+        ways += [abs(x - column) + abs(y - own[0][1]) for x, y in blocks[len(own) :]]
+    assert len(ways) == 53 * 3
+    assert sum(ways) / len(ways) < 19
+
+
 def test_nothing_is_placed_where_there_is_no_room() -> None:
     for stages in (((20, 2, 1),), ((9, 2, 7),)):
         module = lanes(*stages)
