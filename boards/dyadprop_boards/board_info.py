@@ -4,6 +4,7 @@ from typing import Any
 
 from dyadprop.network import Network
 from dyadprop.plan import Plan
+from dyadprop_boards.capacity import say_doubts
 from dyadprop_boards.design import fit
 from dyadprop_boards.floorplan import parts_in_order
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
@@ -31,7 +32,8 @@ def board_info(net: Network, name: str, multipliers: int | None) -> tuple[Plan, 
     lines : list of str
         For people.
     document : dict
-        For programs: ``board``, ``clock``, ``resources`` (those that are known), ``parts``, ``speed``, ``line``.
+        For programs: ``board``, ``clock``, ``resources`` (those that are known), ``parts``, ``doubts``, ``speed``,
+        ``line``.
 
     Raises
     ------
@@ -64,6 +66,9 @@ def board_info(net: Network, name: str, multipliers: int | None) -> tuple[Plan, 
         )
     elif (other := fitted_to(board.fpga.family)) != (present := gateware_revision()):
         lines.append(f"LUTs and flip-flops were fitted to gateware {other}; {again} fits them to this one, {present}")
+    doubts = say_doubts(design.plan, board, design.clock)
+    if doubts:
+        lines.append(doubts)
     line = [work.on_line(baud, design.clock) for baud in line_rates(board.baud, design.link_clock)]
     lines.append(
         f"at {design.clock / 1e6:g} MHz {work.gradients(design.clock):,.0f} gradients/s, one alone in "
@@ -75,6 +80,7 @@ def board_info(net: Network, name: str, multipliers: int | None) -> tuple[Plan, 
         "clock": design.clock,
         "resources": resources,
         "parts": predicted.parts,
+        "doubts": doubts,
         "speed": work.at(design.clock),
         "line": line,
     }

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import logging
 import platform as python_platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,8 +12,8 @@ from typing import Any
 
 from dyadprop.errors import BuildError, CapacityError, RangeError
 from dyadprop.network import Network
-from dyadprop_boards.capacity import spell_advice, what_may_help
-from dyadprop_boards.design import Design, fit, make_chip
+from dyadprop_boards.capacity import say_doubts, spell_advice, what_may_help
+from dyadprop_boards.design import Design, fit, make_chip, make_untested_chip
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
 from dyadprop_boards.logs import count_resources
 from dyadprop_boards.passes import PRODUCTS, pack, place, synthesize
@@ -23,10 +24,12 @@ from dyadprop_boards.report_files import FILES, write_report
 from dyadprop_boards.report_page import PAGES
 from dyadprop_boards.resources import predict
 from dyadprop_boards.result import BuildResult, Placement
-from dyadprop_boards.revision import gateware_revision
+from dyadprop_boards.revision import flow_revision, gateware_revision
 from dyadprop_boards.speed import Work
 from dyadprop_boards.table import Board
 from dyadprop_boards.tools import ToolFailure
+
+_log = logging.getLogger(__name__)
 
 NETWORK = "net.toml"
 WORK = "work"
@@ -48,6 +51,8 @@ class BuildOptions:
         Stop behind synthesis.
     quiet : bool
         Show no progress.
+    self_test : bool
+        Whether the chip tests itself at power-on.
     """
 
     seeds: tuple[int, ...] = (1,)
@@ -55,6 +60,7 @@ class BuildOptions:
     multipliers: int | None = None
     synth_only: bool = False
     quiet: bool = False
+    self_test: bool = True
 
 
 class TimingMissed(BuildError):
@@ -75,7 +81,7 @@ def build(
     board: Board,
     folder: str | Path,
     options: BuildOptions | None = None,
-    chip: Callable[[Design], Any] = make_chip,
+    chip: Callable[[Design], Any] | None = None,
 ) -> BuildResult:
     """Build a bitstream.
 
@@ -87,8 +93,8 @@ def build(
         Gets the bitstream, called like the folder, the report (`dyadprop_boards.report_files.FILES`), ``net.toml``, and
         in ``work`` the tools' files and logs.
     options : BuildOptions, optional
-    chip : callable
-        Makes what is put on the board; the real one where not given.
+    chip : callable, optional
+        Makes what is put on the board in place of the real one.
 
     Returns
     -------
@@ -112,6 +118,11 @@ def build(
         raise RangeError("no seed was given; a placement needs one")
     design = fit(net, board, options.clock, options.multipliers)
     check_platform(board, make_platform(board))
+    doubts = say_doubts(design.plan, board, design.clock)
+    if doubts:
+        _log.warning("board %s: %s", board.name, doubts)
+    if chip is None:
+        chip = make_chip if options.self_test else make_untested_chip
     folder = Path(folder)
     work = folder / WORK
     _make_folder(work)
@@ -146,6 +157,8 @@ def _build(
         lanes=design.plan.lanes,
         work=Work.of(design.plan),
         gateware=gateware_revision(),
+        flow=flow_revision(),
+        self_test=options.self_test,
         oscillator=float(board.clock),
         clock_wanted=float(design.wanted),
         clock=design.clock,
@@ -252,7 +265,7 @@ def _hash(path: Path) -> str:
 
 def _versions() -> dict[str, str]:
     found = {"python": python_platform.python_version()}
-    for name in ("amaranth", "amaranth-boards", "dyadprop"):
+    for name in ("amaranth", "amaranth-boards", "dyadprop", "numpy", "scipy"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # a user's board may do without amaranth-boards

@@ -53,6 +53,14 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
     check_message_sizes(WireSizes(net))
     budget = multiplier_budget(board) if multipliers is None else multipliers
     plans = list(_plans(net, budget)) if multipliers is None else [plan_network(net, budget)]
+    plan = _choice(plans, board, clock)
+    if plan is None:
+        raise CapacityError(_refusal(net, board, clock, budget, plans))
+    return plan
+
+
+def _choice(plans: Sequence[Plan], board: Board, clock: float) -> Plan | None:
+    """Choose from plans, the fastest of which is first; None: none fits."""
     for plan in plans:
         if not _short(plan, board, clock, PLACEABLE):
             return plan
@@ -61,7 +69,7 @@ def choose_plan(net: Network, board: Board, clock: float, multipliers: int | Non
         for plan in reversed(plans):
             if not _short(plan, board, clock, shares):
                 return plan
-    raise CapacityError(_refusal(net, board, clock, budget, plans))
+    return None
 
 
 def _plans(net: Network, budget: int) -> Iterator[Plan]:
@@ -85,36 +93,69 @@ def _short(plan: Plan, board: Board, clock: float, shares: Shares) -> dict[Resou
     }
 
 
-def _fits(plans: Sequence[Plan], board: Board, clock: float) -> bool:
+def _fits(plans: Sequence[Plan], board: Board, clock: float, shares: Shares) -> bool:
     """Say whether a board takes one of a network's plans, with few lanes or many: fewer need more words each."""
-    return any(not _short(plan, board, clock, WHOLE) for plan in reversed(plans))
+    return any(not _short(plan, board, clock, shares) for plan in reversed(plans))
 
 
 # -- what is said ----------------------------------------------------------------------------------------------------
 
 
+def say_doubts(plan: Plan, board: Board, clock: float) -> str:
+    """Say why a plan that is built may yet turn out too large; empty: nothing speaks against it."""
+    for shares, doubt in (
+        (WHOLE, "more than there is, but predictions are not exact: a build tries it, and says behind synthesis"),
+        (PLACEABLE, "more than place and route was seen to manage: it may find no placement"),
+    ):
+        short = _short(plan, board, clock, shares)
+        if short:
+            return f"network {_spell(plan.net)} is predicted to take {_spell_needs(short, board)}, {doubt}"
+    return ""
+
+
+def _spell(net: Network) -> str:
+    return "-".join(map(str, net.widths))
+
+
+def _spell_needs(short: dict[Resource, int], board: Board) -> str:
+    return ", ".join(
+        f"{used} of {board.fpga.has(resource)} {RESOURCE_NAMES[resource]}" for resource, used in short.items()
+    )
+
+
 def _refusal(net: Network, board: Board, clock: float, budget: int, plans: Sequence[Plan]) -> str:
+    device = f"board {board.name} ({board.device})"
     advice = [_SMALLER]
-    if plans:  # else the board has fewer multipliers than one lane a layer takes
+    if plans:
         plan = plans[-1]
         short = _short(plan, board, clock, LEEWAY)
-        needs = ", ".join(
-            f"{used} of {board.fpga.has(resource)} {RESOURCE_NAMES[resource]}" for resource, used in short.items()
-        )
-        head = f"network {'-'.join(map(str, net.widths))} with lanes {'/'.join(map(str, plan.lanes))} needs {needs}"
+        head = f"network {_spell(net)} with lanes {'/'.join(map(str, plan.lanes))} needs {_spell_needs(short, board)}"
         advice = what_may_help(plan, short)
-    else:
+    else:  # the board has fewer multipliers than one lane a layer takes, or than the lanes that layers name
         try:
             plan_network(net, budget)
         except CapacityError as error:
             head = str(error)
+    free = net.with_layers([replace(layer, lanes=None) for layer in net.layers])
+    most = multiplier_budget(board)
+    named = budget != most or any(layer.lanes is not None for layer in net.layers)
+    other = _choice(list(_plans(free, most)), board, clock) if named else None
+    if other is not None:
+        lanes = "/".join(map(str, other.lanes))
+        return (
+            f"{head}: it does not fit {device}; with lanes {lanes} it does: leave out lanes that layers name, and the "
+            "number of multipliers"
+        )
+    words = f"{head}: it does not fit {device}; "
+    largest = _largest(free, board, clock)
+    if largest is not None:
+        words += f"the largest of its kind that fits is {_spell(largest)}; "
+    elif len(net.layers) > 1:
+        words += "with one unit in each hidden layer it does not either; "
+        advice[advice.index(_SMALLER)] = "fewer layers"
     larger = _smallest_board(net, clock)
     if larger is not None:
         advice.append(f"a larger board ({larger.name} takes it)")
-    words = f"{head}: it does not fit board {board.name} ({board.device}); "
-    largest = _largest(net, board, clock)
-    if largest is not None:
-        words += f"the largest of its kind that fits is {'-'.join(map(str, largest.widths))}; "
     return words + spell_advice(advice)
 
 
@@ -141,7 +182,7 @@ def _smallest_board(net: Network, clock: float) -> Board | None:
             continue  # whether its logic takes the network is not known
         size = tuple(board.fpga.has(resource) for resource in RESOURCES)
         within = [plan for plan in plans if plan.multipliers <= multiplier_budget(board)]
-        if size not in tried and _fits(within, board, clock):
+        if size not in tried and _fits(within, board, clock, PLACEABLE):
             return board
         tried.add(size)
     return None
@@ -150,18 +191,21 @@ def _smallest_board(net: Network, clock: float) -> Board | None:
 def _largest(net: Network, board: Board, clock: float) -> Network | None:
     """Give the network with the largest hidden layers, all smaller by one factor, that fits.
 
-    A network without hidden layers gets fewer inputs instead. None: not even one unit a layer fits.
+    A network without hidden layers gets fewer inputs instead. None: not even one unit a layer fits. Of what place and
+    route was not seen to manage one is only given where there is no other.
     """
     most = max((layer.outputs for layer in net.layers[:-1]), default=net.inputs)
 
     def resized(size: int) -> Network:
-        hidden = [replace(layer, outputs=max(1, layer.outputs * size // most), lanes=None) for layer in net.layers[:-1]]
-        layers = [*hidden, replace(net.layers[-1], lanes=None)]
-        return net.with_layers(layers, inputs=None if hidden else size)
+        hidden = [replace(layer, outputs=max(1, layer.outputs * size // most)) for layer in net.layers[:-1]]
+        return net.with_layers([*hidden, net.layers[-1]], inputs=None if hidden else size)
 
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        plans = list(_plans(resized(middle), multiplier_budget(board)))
-        low, high = (middle, high) if _fits(plans, board, clock) else (low, middle)
-    return resized(low) if low else None
+    for shares in (PLACEABLE, WHOLE):
+        low, high = 0, max(2, most)
+        while high - low > 1:
+            middle = (low + high) // 2
+            plans = list(_plans(resized(middle), multiplier_budget(board)))
+            low, high = (middle, high) if _fits(plans, board, clock, shares) else (low, middle)
+        if low:
+            return resized(low)
+    return None

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from dyadprop_boards.table import Board
 from dyadprop_boards.tools import LOADER, ToolFailure, failure, run_tool
 
 LOG = "flash.log"
+_TOLD = {"board", "device", "network", "gateware", "lanes", "self_test"}
+"""What a report has to say of a bitstream that is loaded."""
 LIBRARIES = "on Debian: apt-get install libusb-1.0-0 libftdi1-2"
 
 
@@ -35,6 +37,8 @@ class Bitstream:
     path : path
     board, network, gateware : str
     lanes : tuple of int
+    self_test : bool
+        Whether it tests itself at power-on.
     """
 
     path: Path
@@ -42,6 +46,12 @@ class Bitstream:
     network: str
     gateware: str
     lanes: tuple[int, ...]
+    self_test: bool
+
+    @property
+    def wanted_verdict(self) -> SelfTest:
+        """What a healthy board says of its self-test."""
+        return SelfTest.PASSED if self.self_test else SelfTest.NOT_BUILT_IN
 
 
 def find_bitstream(board: Board, path: str | None, out: str) -> Bitstream:
@@ -58,7 +68,7 @@ def find_bitstream(board: Board, path: str | None, out: str) -> Bitstream:
     Raises
     ------
     RangeError
-        If there is none or more than one, its report is not beside it, or tells of another board or bitstream.
+        If there is none or more than one, its report is not beside it, or tells of another board, FPGA or bitstream.
     """
     if path is None:
         built = sorted(report for report in (Path(out) / board.name).glob(f"*/{REPORT}") if _bitstream_of(report))
@@ -71,38 +81,48 @@ def find_bitstream(board: Board, path: str | None, out: str) -> Bitstream:
         chosen = built[0].parent / _bitstream_of(built[0])
     else:
         chosen = Path(path)
-    report = _read_report(chosen.parent / REPORT)
     try:
         content = chosen.read_bytes()
     except OSError as error:
         raise RangeError(f"bitstream {chosen} cannot be read: {error.strerror}") from error
-    if report.get("board") != board.name:
+    report = _read_report(chosen.parent / REPORT)
+    if (report["board"], report["device"]) != (board.name, board.device):
         raise RangeError(
-            f"bitstream {chosen} was built for board {report.get('board')!r}; --board names {board.name!r}"
+            f"bitstream {chosen} was built for board {report['board']!r} with a {report['device']}; --board names "
+            f"{board.name!r} with a {board.device}"
         )
     hashes = report.get("hashes")
     if not isinstance(hashes, dict) or hashes.get("bitstream") != hashlib.sha256(content).hexdigest():
         raise RangeError(f"bitstream {chosen} is not the one that {chosen.parent / REPORT} tells of; build it again")
     return Bitstream(
-        chosen, board.name, str(report["network"]), str(report["gateware"]), tuple(int(n) for n in report["lanes"])
+        path=chosen,
+        board=board.name,
+        network=str(report["network"]),
+        gateware=str(report["gateware"]),
+        lanes=tuple(int(n) for n in report["lanes"]),
+        self_test=bool(report["self_test"]),
     )
 
 
-def _read_report(path: Path) -> dict[str, Any]:
+def _read_report(path: Path, told: Set[str] = _TOLD) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text())
     except OSError as error:
         raise RangeError(f"report {path} of the bitstream cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RangeError(f"report {path} of the bitstream cannot be read: {error}") from error
-    if not isinstance(report, dict) or not {"network", "gateware", "lanes"} <= report.keys():
-        raise RangeError(f"report {path} of the bitstream is no report of a build")
-    return report
+    missing = told - report.keys() if isinstance(report, dict) else told
+    if missing:
+        raise RangeError(
+            f"report {path} of the bitstream does not tell {', '.join(sorted(missing))}: it is none of this version's "
+            "builds; build it again"
+        )
+    return dict(report)
 
 
 def _bitstream_of(report: Path) -> str:
     try:
-        return str(_read_report(report).get("bitstream", ""))
+        return str(_read_report(report, {"bitstream"})["bitstream"])
     except RangeError:
         return ""
 
@@ -113,8 +133,17 @@ def detect_command(board: Board) -> list[str]:
 
 
 def load_command(board: Board, bitstream: Path, *, permanent: bool) -> list[str]:
-    """Give openFPGALoader's arguments that load a bitstream, into the FPGA or into the flash that it starts from."""
-    # An iCE40 behind an SPI cable has nothing else than its flash.
+    """Give openFPGALoader's arguments that load a bitstream, into the FPGA or into the flash that it starts from.
+
+    Raises
+    ------
+    RangeError
+        If openFPGALoader does not load such a board.
+    """
+    if not board.cable:
+        raise RangeError(
+            f"board {board.name} is none that openFPGALoader loads; use the program that came with it, for {bitstream}"
+        )
     target = ["--write-flash"] if permanent else []
     return [*board.cable, *target, str(bitstream.absolute())]  # the loader runs beside its log
 

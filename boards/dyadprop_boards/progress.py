@@ -1,16 +1,13 @@
-"""One line on a terminal that says how far a build is."""
+"""What a build says of how far it is."""
 
-import logging
 import sys
 import time
-
-_log = logging.getLogger(__name__)
 
 _LONGEST = 60
 
 
 class Progress:
-    """Says which step is under way; on a terminal one line that is written over and over, else one line a step, logged.
+    """Says which step is under way; on a terminal one line that is written over and over, else one line a step.
 
     Parameters
     ----------
@@ -22,6 +19,7 @@ class Progress:
 
     def __init__(self, what: str, *, quiet: bool = False) -> None:
         self._what = what
+        self._quiet = quiet
         self._live = sys.stderr.isatty() and not quiet
         self._step = ""
         self._start = 0.0
@@ -29,7 +27,8 @@ class Progress:
     def step(self, name: str) -> None:
         """Begin a step."""
         self._step, self._start = name, time.monotonic()
-        _log.info("%s: %s", self._what, name)
+        if not self._live and not self._quiet:
+            print(f"{self._what}: {name}", file=sys.stderr, flush=True)
         self.watch("")
 
     def watch(self, line: str) -> None:

@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dyadprop.errors import BuildError
+from dyadprop.errors import BuildError, RangeError
 from dyadprop_boards.design import Design
 from dyadprop_boards.table import Board
-from dyadprop_boards.tools import TOOLS
+from dyadprop_boards.tools import EXTRA, TOOLS
 from dyadprop_boards.top import BoardTop
 
 TOP = "top"
 """Name of the design, and of the files that it becomes."""
+_PACKAGES = ("amaranth", "amaranth_boards")  # that platforms come from
 
 # Each of these memories has one writer and readers that never look at a word while it is written, or read it again
 # before they use it. Without this, yosys builds what such a read would give out of logic, two registers a bit on an
@@ -83,20 +84,26 @@ def make_platform(board: Board) -> Any:
     ------
     BuildError
         If its package is not installed, or has no such platform.
+    RangeError
+        If what is called for it raises.
     """
-    if not isinstance(board.platform, str):
-        return board.platform()
-    module, _, name = board.platform.partition(":")
+    make = board.platform
+    if isinstance(make, str):
+        module, _, name = make.partition(":")
+        try:
+            make = getattr(importlib.import_module(module), name)
+        except ImportError as error:
+            package = (error.name or str(error)).partition(".")[0]
+            brought = f"; {EXTRA}" if package in _PACKAGES else ""
+            raise BuildError(
+                f"board {board.name} needs the package {package}, which is not installed{brought}"
+            ) from error
+        except AttributeError as error:
+            raise BuildError(f"board {board.name} names the platform {make}, which is not there") from error
     try:
-        return getattr(importlib.import_module(module), name)()
-    except ImportError as error:
-        package = (error.name or str(error)).partition(".")[0]
-        raise BuildError(
-            f"board {board.name} needs the package {package}, which is not installed; pip install 'dyadprop[boards]' "
-            "brings it"
-        ) from error
-    except AttributeError as error:
-        raise BuildError(f"board {board.name} names the platform {board.platform}, which is not there") from error
+        return make()
+    except Exception as error:  # whatever a user's class does
+        raise RangeError(f"platform of board {board.name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def commands_after_read(board: Board) -> list[str]:

@@ -273,6 +273,8 @@ def _made_of(result: BuildResult) -> Section:
     values: dict[str, Any] = {
         **result.versions,
         "gateware": result.gateware,
+        "flow": result.flow,
+        "self-test": "built in" if result.self_test else "left out",
         "network": result.network,
         **{f"SHA-256 of the {name}": digest for name, digest in result.hashes.items()},
         **{f"option {name}": text for name, text in result.options.items() if text},

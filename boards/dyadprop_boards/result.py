@@ -141,8 +141,10 @@ class BuildResult:
     widths, lanes : tuple of int
     work : Work
         What a sample takes.
-    gateware : str
-        Revision.
+    gateware, flow : str
+        Revisions (`dyadprop_boards.revision`).
+    self_test : bool
+        Whether the chip tests itself at power-on.
     oscillator, clock_wanted, clock, link_clock : float
         Hz: at the pin; asked for by the user; made by the PLL, which place and route must reach; the link's, which may
         be the same.
@@ -174,7 +176,7 @@ class BuildResult:
     hashes : dict of str to str
         SHA-256 of the design (RTLIL) and of the bitstream.
     versions : dict of str to str
-        Python, Amaranth, amaranth-boards, dyadprop.
+        Python and the packages that decide what is built.
     failure : str
         Why there is no bitstream; empty: there is one, or only synthesis was asked for.
     grid : tuple of int
@@ -191,6 +193,8 @@ class BuildResult:
     lanes: tuple[int, ...]
     work: Work
     gateware: str
+    flow: str
+    self_test: bool
     oscillator: float
     clock_wanted: float
     clock: float

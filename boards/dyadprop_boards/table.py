@@ -1,11 +1,12 @@
 """The boards that the gateware is built for: what decides a design, as data."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dyadprop.baud import bit_period
 from dyadprop.checks import whole_number
@@ -15,6 +16,7 @@ from dyadprop_boards.fpgas import Fpga
 
 BAUD = 1_000_000  # every USB bridge on these boards can, and 12 cycles a bit are left at the slowest clock
 """Bits a second at power-on; the driver raises it."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Board:
     platform : str or callable
         Makes the Amaranth platform: ``"module:Class"``, or the class. It has the resources that are named below.
     cable : tuple of str
-        Arguments with which openFPGALoader finds the board.
+        Arguments with which openFPGALoader finds the board; empty where it does not load it.
     baud : int
         Bits a second of its serial port at power-on.
     clock_pin : str
@@ -167,7 +169,7 @@ BOARDS = (
         clock=12_000_000,
         design_clock=18_000_000,
         platform="amaranth_boards.icesugar:ICESugarPlatform",
-        cable=("-c", "cmsisdap"),
+        cable=(),  # loaded by copying to its USB drive, or by icesprog
         clock_pin="clk12",
         led=("led_g", 0),
         jtag=False,
@@ -240,12 +242,14 @@ def _board_of_file(path: Path) -> Board:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file does
+    except (Exception, SystemExit) as error:  # whatever a user's file does
         raise RangeError(f"board file {path} cannot be run: {type(error).__name__}: {error}") from error
     board = getattr(module, "BOARD", None)
     if not isinstance(board, Board):
         raise RangeError(f"board file {path} sets BOARD to {board!r}; expected a dyadprop_boards.table.Board")
     check_board(board)
+    if any(board.name == other.name for other in BOARDS):
+        raise RangeError(f"board file {path} calls its board {board.name!r}, as one of the table is called")
     return board
 
 
@@ -255,10 +259,51 @@ def check_board(board: Board) -> None:
     Raises
     ------
     RangeError
-        If its name is no file name, or its clocks and its baud rate do not fit.
+        If its name is no file name, an attribute is of another kind than `Board` says, or its clocks and its baud rate
+        do not fit.
     """
-    if not board.name or not all(letter.isalnum() or letter in "-_." for letter in board.name):
-        raise RangeError(f"board name is {board.name!r}; allowed are letters, digits and - _ .")
+    if not _is_name(board.name):
+        raise RangeError(
+            f"board name is {board.name!r}; allowed are letters, digits and - _ ., first a letter or digit"
+        )
+    for what, given, fine, expected in (
+        ("FPGA", board.fpga, isinstance(board.fpga, Fpga), "a dyadprop_boards.fpgas.Fpga"),
+        ("platform", board.platform, _is_platform(board.platform), "a class, or 'module:Class'"),
+        ("cable", board.cable, _is_words(board.cable), "a tuple of str, as ('-b', 'ulx3s')"),
+        (
+            "LED",
+            board.led,
+            board.led is None or _is_led(board.led),
+            "(resource, number), a part's name behind, or None",
+        ),
+        ("package", board.package, isinstance(board.package, str), "a str"),
+        ("speed grade", board.speed, isinstance(board.speed, str), "a str"),
+        ("clock pin", board.clock_pin, isinstance(board.clock_pin, str), "a str"),
+        ("serial port", board.uart, isinstance(board.uart, str), "a str"),
+    ):
+        if not fine:
+            raise RangeError(f"{what} of board {board.name} is {given!r}; expected {expected}")
+    if board.fpga.family not in get_args(fpgas.Family):
+        families = ", ".join(get_args(fpgas.Family))
+        raise RangeError(
+            f"family of FPGA {board.device} of board {board.name} is {board.fpga.family!r}; known are {families}"
+        )
     whole_number(f"clock of board {board.name}", board.clock, 1_000_000, 400_000_000)
     whole_number(f"design clock of board {board.name}", board.design_clock, 1_000_000, 400_000_000)
     bit_period(board.design_clock, board.baud)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _is_platform(platform: object) -> bool:
+    return ":" in platform if isinstance(platform, str) else callable(platform)
+
+
+def _is_words(words: object) -> bool:
+    return isinstance(words, tuple) and all(isinstance(word, str) for word in words)
+
+
+def _is_led(led: object) -> bool:
+    return isinstance(led, tuple) and [type(part) for part in led] in ([str, int], [str, int, str])

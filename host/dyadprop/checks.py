@@ -50,6 +50,17 @@ def whole_number(what: str, value: object, low: int, high: int) -> int:
     return int(value)
 
 
+def positive_number(text: str) -> float:
+    """Read a finite number above 0 that was given to a command, or raise ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return number
+
+
 def positive(text: str) -> int:
     """Read a whole number from 1 that was given to a command, or raise ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:

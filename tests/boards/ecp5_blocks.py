@@ -14,7 +14,7 @@ def _vector(name: str, count: int) -> str:
 
 
 def block_models() -> str:
-    """Give Verilog of MULT18X18D (signed, up to three ranks of registers) and DP16KD (9, 18 and 36 bits wide)."""
+    """Give Verilog of MULT18X18D (up to three ranks of registers, with CE0 and RST0) and DP16KD (9, 18 and 36 bits)."""
     inputs = [*_bits("A", 18), *_bits("B", 18), *_bits("C", 18)]
     controls = [f"{name}{k}" for name in ("CLK", "CE", "RST") for k in range(4)]
     ranks = ["INPUTA", "INPUTB", "PIPELINE", "OUTPUT"]
@@ -27,10 +27,18 @@ module MULT18X18D #({_list(*parameters)}) (
     reg signed [35:0] middle_q, out_q;
     wire signed [17:0] a = REG_INPUTA_CLK == "CLK0" ? a_q : {_vector("A", 18)};
     wire signed [17:0] b = REG_INPUTB_CLK == "CLK0" ? b_q : {_vector("B", 18)};
-    wire signed [35:0] product = a * b;
+    // Another source is the neighbour's output, which nothing here has.
+    wire signed [18:0] a_all = SOURCEA ? 19'bx : {{SIGNEDA & a[17], a}};
+    wire signed [18:0] b_all = SOURCEB ? 19'bx : {{SIGNEDB & b[17], b}};
+    wire signed [35:0] product = a_all * b_all;
     wire signed [35:0] middle = REG_PIPELINE_CLK == "CLK0" ? middle_q : product;
     assign {_vector("P", 36)} = REG_OUTPUT_CLK == "CLK0" ? out_q : middle;
-    always @(posedge CLK0) begin
+    always @(posedge CLK0) if (RST0) begin
+        a_q <= 0;
+        b_q <= 0;
+        middle_q <= 0;
+        out_q <= 0;
+    end else if (CE0) begin
         a_q <= {_vector("A", 18)};
         b_q <= {_vector("B", 18)};
         middle_q <= product;

@@ -12,13 +12,17 @@ import pytest
 import dyadprop as dp
 from dyadprop_boards.build import WORK, BuildOptions, TimingMissed, build
 from dyadprop_boards.fpgas import RESOURCES, Resource
+from dyadprop_boards.project import PROVED_MEMORIES
 from dyadprop_boards.sample_designs import samples
 from dyadprop_boards.table import BOARDS, find_board
+from dyadprop_sim.gates import run_yosys
 from tests.boards.small_chip import SmallChip
 
 pytestmark = [pytest.mark.boards, pytest.mark.timeout(3600)]
 
 OUT = Path("build/boards")
+UNMATCHED = r"Selection .* did not match any \w+"
+"""What yosys says of a pattern that no object of the design has."""
 NET = dp.Network(2, [dp.Dense(2, "relu"), dp.Dense(1)])
 SMALLEST = dp.Network(2, [dp.Dense(1)], max_batch=4)
 BYTES = next(sample.net for sample in samples("gowin") if sample.name == "bytes")
@@ -115,6 +119,13 @@ def test_a_missed_timing_is_a_result() -> None:
 
 
 def check_memories(folder: Path) -> None:
-    """Synthesis found the memories that are proved to have no collisions: their names are patterns in build.py."""
+    """Synthesis found the memories that are proved to have no collisions: their names are patterns in project.py."""
     log = (folder / WORK / "synthesis.log").read_text(errors="replace")
-    assert re.findall(r"Selection .* did not match any \w+", log) == []
+    assert log.count("setparam -set COLLISION_X_MASK 1'1 ") >= len(PROVED_MEMORIES)
+    assert re.findall(UNMATCHED, log) == []
+
+
+def test_yosys_says_so_of_a_pattern_that_matches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "top.il").write_text("module \\top\nend\n")
+    log = run_yosys(f"read_rtlil top.il\nsetparam -set A 1'1 {PROVED_MEMORIES[0]}/t:$memrd_v2\n", tmp_path)
+    assert len(re.findall(UNMATCHED, log)) == 1

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -24,6 +26,7 @@ from dyadprop_boards.build import BuildOptions, TimingMissed, build
 from dyadprop_boards.design import Design, fit
 from dyadprop_boards.floorplan import read_floorplan
 from dyadprop_boards.project import make_platform, write_project
+from dyadprop_boards.revision import flow_revision, gateware_revision
 from dyadprop_boards.table import find_board
 from tests.boards.small_chip import SmallChip
 
@@ -124,6 +127,8 @@ def test_the_fastest_seed_is_packed(tools: Tools) -> None:
     assert document["lanes"] == list(result.lanes)
     assert document["parts"] == {}
     assert {"design", "bitstream"} == document["hashes"].keys()
+    assert (document["gateware"], document["flow"]) == (gateware_revision(), flow_revision())
+    assert {"amaranth", "numpy", "scipy"} <= document["versions"].keys()
 
 
 def test_only_what_is_new_is_run(tools: Tools) -> None:
@@ -136,6 +141,35 @@ def test_only_what_is_new_is_run(tools: Tools) -> None:
     assert (tools.folder / "out" / "xor" / "work" / "yosys.runs").read_text().count("\n") == 1
     # Another clock is another design.
     assert not make(tools, clock=75_000_000, synth_only=True).synthesis.kept
+
+
+def test_the_chip_is_built_with_or_without_its_self_test(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, self_test in (("make_chip", True), ("make_untested_chip", False)):
+        chip = mock.Mock(side_effect=small)
+        monkeypatch.setattr(build_module, name, chip)
+        options = BuildOptions(synth_only=True, self_test=self_test)
+        assert build(NET, ULX3S, tools.folder / "out" / "xor", options).self_test is self_test
+        assert report(tools)["self_test"] is self_test
+        chip.assert_called_once()
+
+
+def test_steps_are_told_where_there_is_no_terminal(tools: Tools, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tools)
+    steps = ["elaborating", "synthesis", "place and route, seed 1", "packing", "report"]
+    assert capsys.readouterr().err.splitlines() == [f"xor for ulx3s-12f: {step}" for step in steps]
+    make(tools, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_may_be_too_large_is_built_with_a_warning(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        make(tools, synth_only=True)
+        assert caplog.text == ""
+        monkeypatch.setattr(build_module, "say_doubts", lambda *_: "network 2-2-1 is large")
+        make(tools, synth_only=True)
+    assert [record.getMessage() for record in caplog.records] == ["board ulx3s-12f: network 2-2-1 is large"]
 
 
 def test_missed_timing_fails(tools: Tools) -> None:
@@ -303,13 +337,20 @@ def test_an_ice40_gets_no_adder_in_its_dsp_blocks(tmp_path: Path, monkeypatch: p
     assert "adder" not in inference
 
 
-def test_a_board_whose_package_is_missing() -> None:
+def test_a_board_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     board = replace(ULX3S, platform="no_such_package.board:Platform")
+    with pytest.raises(
+        dp.BuildError, match=r"^board ulx3s-12f needs the package no_such_package, which is not installed$"
+    ):
+        make_platform(board)
+    monkeypatch.setitem(sys.modules, "amaranth_boards.ulx3s", None)
     message = (
-        r"^board ulx3s-12f needs the package no_such_package, which is not installed; pip install 'dyadprop\[boards\]'"
+        r"^board ulx3s-12f needs the package amaranth_boards, which is not installed; pip install "
+        r"'dyadprop\[boards\]' brings it$"
     )
     with pytest.raises(dp.BuildError, match=message):
-        make_platform(board)
+        make_platform(ULX3S)
+    monkeypatch.undo()
     board = replace(ULX3S, platform="amaranth_boards.ulx3s:NoPlatform")
     with pytest.raises(
         dp.BuildError, match=r"names the platform amaranth_boards\.ulx3s:NoPlatform, which is not there$"

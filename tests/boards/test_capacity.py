@@ -7,9 +7,10 @@ import re
 import pytest
 
 import dyadprop as dp
+from dyadprop.formats import Formats, Q
 from dyadprop.plan import plan_network
 from dyadprop_boards import resources
-from dyadprop_boards.capacity import PLACEABLE, _plans, choose_plan, multiplier_budget
+from dyadprop_boards.capacity import PLACEABLE, _plans, choose_plan, multiplier_budget, say_doubts
 from dyadprop_boards.fpgas import RESOURCES
 from dyadprop_boards.resources import predict
 from dyadprop_boards.table import BOARDS, Board, find_board
@@ -24,12 +25,13 @@ def refusal(net: dp.Network, board: Board, multipliers: int | None = None) -> st
 
 
 def fits(net: dp.Network, board: Board) -> bool:
+    """Whether it fits, and place and route was seen to manage as much."""
     try:
         plan = choose_plan(net, board, 80e6)
     except dp.CapacityError:
         return False
     total = predict(plan, board, 80e6).total
-    return all(total[resource] <= board.fpga.has(resource) for resource in RESOURCES)
+    return all(total[resource] <= PLACEABLE[resource] * board.fpga.has(resource) for resource in RESOURCES)
 
 
 def known(board: Board) -> bool:
@@ -75,6 +77,43 @@ def test_a_budget_of_the_user_is_kept() -> None:
     assert refusal(net, board, 3) == "network 64-32-10 needs at least 7 multipliers; the budget is 3"
 
 
+def test_fewer_lanes_are_told_where_they_are_all_that_it_takes() -> None:
+    board, advice = find_board("ulx3s-12f"), "leave out lanes that layers name, and the number of multipliers"
+    told = refusal(chain(64, 32, 10), board, 1000)
+    assert told.startswith("network 64-32-10 with lanes 32/10 needs ")
+    assert told.endswith(f": it does not fit board ulx3s-12f (LFE5U-12F); with lanes 8/2 it does: {advice}")
+    named = dp.Network(64, [dp.Dense(32, "tanh", lanes=32), dp.Dense(10, lanes=10)])
+    told = refusal(named, board)
+    assert told.startswith(
+        "network 64-32-10 needs at least 96 multipliers with the lanes its layers name; the budget is 28"
+    )
+    assert told.endswith(f"; with lanes 8/2 it does: {advice}")
+    assert choose_plan(chain(64, 32, 10), board, 80e6).lanes == (8, 2)
+
+
+def test_doubts_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, board = chain(64, 32, 10), find_board("ulx3s-85f")
+    assert say_doubts(choose_plan(net, board, 80e6), board, 80e6) == ""
+    for share, doubt in ((0.8, "more than place and route was seen to manage"), (1.05, "more than there is, but")):
+        table = {"board": {"flip_flops": {"one": share * board.fpga.flip_flops}}}
+        monkeypatch.setattr(resources, "coefficients", lambda family, table=table: table)
+        told = say_doubts(choose_plan(net, board, 80e6), board, 80e6)
+        count = round(share * board.fpga.flip_flops)
+        assert told.startswith(f"network 64-32-10 is predicted to take {count} of 83640 flip-flops, {doubt}")
+
+
+def test_where_nothing_of_its_kind_fits() -> None:
+    bytes_ = Formats(*(Q(4, 4),) * 3)
+    told = refusal(
+        dp.Network(4, [dp.Dense(8, "relu"), dp.Dense(3)], formats=bytes_, max_batch=8), find_board("icebreaker")
+    )
+    assert "; with one unit in each hidden layer it does not either; fewer layers, shorter words or a larger" in told
+    assert LARGEST.search(told) is None
+    # No board has the multipliers.
+    told = refusal(chain(*[2] * 54), find_board("ulx3s-85f"))
+    assert told.endswith("; with one unit in each hidden layer it does not either; fewer layers may do")
+
+
 def test_a_network_that_no_message_carries() -> None:
     told = refusal(chain(4096, 4096, 1000), find_board("ulx3s-85f"))
     size = 4097 * 4096 * 5 + 2  # words of 40 bits
@@ -86,8 +125,7 @@ def test_too_few_multipliers() -> None:
     assert told.startswith(
         "network 4-4-4-4 needs at least 12 multipliers; the budget is 8: it does not fit board icebreaker (iCE40UP5K); "
     )
-    # Of the smaller ones that have as many multipliers nobody knows whether their logic is enough.
-    assert told.endswith("a larger board (ulx3s-12f takes it) may do")
+    assert told.endswith("hidden layer it does not either; fewer layers or a larger board (ulx3s-12f takes it) may do")
 
 
 @pytest.mark.parametrize("name", ["ulx3s-12f", "ulx3s-85f"])

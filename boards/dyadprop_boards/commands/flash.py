@@ -2,17 +2,20 @@
 
 The FPGA at the cable is asked what it is first: on another one nothing is loaded. Behind loading, the board is asked
 over its serial port who it is, which must be what was built, and for the verdict of its self-test. Exit code 1: another
-device, or a self-test that failed.
+device, or a self-test that failed, or that is not there although it was built in.
 
 Without a bitstream's name, the only one that was built for the board is taken. It is loaded into the FPGA, until power
-goes; with --permanent into the flash memory that the FPGA starts from.
+goes; with --permanent into the flash memory that the FPGA starts from. An iCE40 and an OrangeCrab are always loaded by
+way of that memory: what was in it is lost.
 """
 
 import argparse
 import shlex
 
+from dyadprop.checks import positive_number
+from dyadprop.protocol import SelfTest
 from dyadprop.report import Report
-from dyadprop.verdicts import has_failed, spell_verdict
+from dyadprop.verdicts import spell_verdict
 from dyadprop_boards import flash
 from dyadprop_boards.flash import LOG, Bitstream, WrongDevice
 from dyadprop_boards.table import Board, find_board
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--permanent", action="store_true", help="write the flash memory that the FPGA starts from")
     parser.add_argument("--port", metavar="PORT", help="serial port of the board (default: all USB adapters are tried)")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="S", help="for its answer (default: %(default)s)"
+        "--timeout", type=positive_number, default=10.0, metavar="S", help="for its answer (default: %(default)s)"
     )
     parser.add_argument("--no-identify", action="store_true", help="load only: no serial port is connected")
     parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     document: dict[str, object] = {
         "board": board.name,
         "bitstream": str(bitstream.path),
-        "commands": [[LOADER.name, *command] for command in commands],
+        "commands": [[LOADER.program, *command] for command in commands],
         "idcode": None,
         "port": None,
         "self_test": None,
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.dry_run:
         for command in commands:
-            report.result(shlex.join([LOADER.name, *command]))
+            report.result(shlex.join([LOADER.program, *command]))
         report.write(document)
         return 0
     try:
@@ -79,5 +82,8 @@ def _flash(args: argparse.Namespace, report: Report, board: Board, bitstream: Bi
         return done
     address, verdict = flash.identify(bitstream, args.port, args.timeout)
     told = spell_verdict(verdict)
+    passed = verdict == bitstream.wanted_verdict
+    if not passed and verdict in (SelfTest.PASSED, SelfTest.NOT_BUILT_IN):
+        told += f", although the bitstream was built {'with' if bitstream.self_test else 'without'} one"
     report.result(f"device on {address} is board {board.name} with network {bitstream.network}; its self-test {told}")
-    return {**done, "port": address, "self_test": verdict, "passed": not has_failed(verdict)}
+    return {**done, "port": address, "self_test": verdict, "passed": passed}
