@@ -4,10 +4,10 @@ from typing import Any
 
 from dyadprop.network import Network
 from dyadprop.plan import Plan
-from dyadprop_boards.capacity import say_doubts
 from dyadprop_boards.design import fit
 from dyadprop_boards.floorplan import parts_in_order
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
+from dyadprop_boards.refusal import say_doubts
 from dyadprop_boards.resources import COMMAND, FITTED, coefficients, fitted_to, predict
 from dyadprop_boards.result import line_rates
 from dyadprop_boards.revision import gateware_revision

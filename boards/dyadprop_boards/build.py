@@ -12,7 +12,6 @@ from typing import Any
 
 from dyadprop.errors import BuildError, CapacityError, RangeError
 from dyadprop.network import Network
-from dyadprop_boards.capacity import say_doubts, spell_advice, what_may_help
 from dyadprop_boards.design import Design, fit, make_chip, make_untested_chip
 from dyadprop_boards.fpgas import RESOURCE_NAMES, RESOURCES, Resource
 from dyadprop_boards.logs import count_resources
@@ -20,6 +19,7 @@ from dyadprop_boards.passes import PRODUCTS, pack, place, synthesize
 from dyadprop_boards.platform_check import check_platform
 from dyadprop_boards.progress import Progress
 from dyadprop_boards.project import TOP, commands_after_read, make_platform, synthesis_options, write_project
+from dyadprop_boards.refusal import say_doubts, spell_advice, what_may_help
 from dyadprop_boards.report_files import FILES, write_report
 from dyadprop_boards.report_page import PAGES
 from dyadprop_boards.resources import predict
@@ -158,7 +158,7 @@ def _build(
         work=Work.of(design.plan),
         gateware=gateware_revision(),
         flow=flow_revision(),
-        self_test=options.self_test,
+        self_test=options.self_test and chip is make_chip,
         oscillator=float(board.clock),
         clock_wanted=float(design.wanted),
         clock=design.clock,

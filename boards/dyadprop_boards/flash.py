@@ -94,12 +94,15 @@ def find_bitstream(board: Board, path: str | None, out: str) -> Bitstream:
     hashes = report.get("hashes")
     if not isinstance(hashes, dict) or hashes.get("bitstream") != hashlib.sha256(content).hexdigest():
         raise RangeError(f"bitstream {chosen} is not the one that {chosen.parent / REPORT} tells of; build it again")
+    lanes = report["lanes"]
+    if not isinstance(lanes, list) or not all(type(number) is int for number in lanes):
+        raise RangeError(f"lanes in {chosen.parent / REPORT} are {lanes!r}; expected a list of whole numbers")
     return Bitstream(
         path=chosen,
         board=board.name,
         network=str(report["network"]),
         gateware=str(report["gateware"]),
-        lanes=tuple(int(n) for n in report["lanes"]),
+        lanes=tuple(lanes),
         self_test=bool(report["self_test"]),
     )
 

@@ -85,7 +85,7 @@ def make_platform(board: Board) -> Any:
     BuildError
         If its package is not installed, or has no such platform.
     RangeError
-        If what is called for it raises.
+        If its module or its class raises.
     """
     make = board.platform
     if isinstance(make, str):
@@ -100,6 +100,8 @@ def make_platform(board: Board) -> Any:
             ) from error
         except AttributeError as error:
             raise BuildError(f"board {board.name} names the platform {make}, which is not there") from error
+        except Exception as error:  # whatever a user's module does
+            raise RangeError(f"platform {make} of board {board.name}: {type(error).__name__}: {error}") from error
     try:
         return make()
     except Exception as error:  # whatever a user's class does

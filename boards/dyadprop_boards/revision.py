@@ -19,6 +19,7 @@ FLOW_SOURCES = (
     *(
         "capacity.py",
         "fpgas.py",
+        "lane_choice.py",
         "memories.py",
         "memory_mapping.py",
         "resources.py",

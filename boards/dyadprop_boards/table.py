@@ -17,6 +17,7 @@ from dyadprop_boards.fpgas import Fpga
 BAUD = 1_000_000  # every USB bridge on these boards can, and 12 cycles a bit are left at the slowest clock
 """Bits a second at power-on; the driver raises it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLATFORM = re.compile(r"\w+(\.\w+)*:\w+")
 
 
 @dataclass(frozen=True)
@@ -280,17 +281,31 @@ def check_board(board: Board) -> None:
         ("speed grade", board.speed, isinstance(board.speed, str), "a str"),
         ("clock pin", board.clock_pin, isinstance(board.clock_pin, str), "a str"),
         ("serial port", board.uart, isinstance(board.uart, str), "a str"),
+        ("jtag", board.jtag, isinstance(board.jtag, bool), "a bool"),
+        ("pll_pad", board.pll_pad, isinstance(board.pll_pad, bool), "a bool"),
     ):
         if not fine:
             raise RangeError(f"{what} of board {board.name} is {given!r}; expected {expected}")
-    if board.fpga.family not in get_args(fpgas.Family):
-        families = ", ".join(get_args(fpgas.Family))
-        raise RangeError(
-            f"family of FPGA {board.device} of board {board.name} is {board.fpga.family!r}; known are {families}"
-        )
+    _check_fpga(board.name, board.fpga)
     whole_number(f"clock of board {board.name}", board.clock, 1_000_000, 400_000_000)
     whole_number(f"design clock of board {board.name}", board.design_clock, 1_000_000, 400_000_000)
+    whole_number(f"baud rate of board {board.name}", board.baud, 1, board.design_clock)
     bit_period(board.design_clock, board.baud)
+
+
+def _check_fpga(board: str, fpga: Fpga) -> None:
+    families = get_args(fpgas.Family)
+    if fpga.family not in families:
+        raise RangeError(
+            f"family of FPGA {fpga.name} of board {board} is {fpga.family!r}; known are {', '.join(families)}"
+        )
+    for name, low in (
+        *(("luts", 1), ("flip_flops", 1), ("multipliers", 0), ("block_rams", 0), ("block_ram_bits", 0)),
+        ("multiplier_bits", 2 if fpga.multipliers else 0),
+    ):
+        whole_number(f"{name} of FPGA {fpga.name} of board {board}", getattr(fpga, name), low, 2**31 - 1)
+    if fpga.idcode is not None:
+        whole_number(f"idcode of FPGA {fpga.name} of board {board}", fpga.idcode, 0, 2**32 - 1)
 
 
 def _is_name(name: object) -> bool:
@@ -298,7 +313,7 @@ def _is_name(name: object) -> bool:
 
 
 def _is_platform(platform: object) -> bool:
-    return ":" in platform if isinstance(platform, str) else callable(platform)
+    return _PLATFORM.fullmatch(platform) is not None if isinstance(platform, str) else callable(platform)
 
 
 def _is_words(words: object) -> bool:

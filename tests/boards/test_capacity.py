@@ -10,8 +10,10 @@ import dyadprop as dp
 from dyadprop.formats import Formats, Q
 from dyadprop.plan import plan_network
 from dyadprop_boards import resources
-from dyadprop_boards.capacity import PLACEABLE, _plans, choose_plan, multiplier_budget, say_doubts
+from dyadprop_boards.capacity import choose_plan
 from dyadprop_boards.fpgas import RESOURCES
+from dyadprop_boards.lane_choice import PLACEABLE, every_plan, multiplier_budget
+from dyadprop_boards.refusal import say_doubts
 from dyadprop_boards.resources import predict
 from dyadprop_boards.table import BOARDS, Board, find_board
 
@@ -78,17 +80,21 @@ def test_a_budget_of_the_user_is_kept() -> None:
 
 
 def test_fewer_lanes_are_told_where_they_are_all_that_it_takes() -> None:
-    board, advice = find_board("ulx3s-12f"), "leave out lanes that layers name, and the number of multipliers"
+    board = find_board("ulx3s-12f")
+    fits_with = "it does not fit board ulx3s-12f (LFE5U-12F); with lanes 8/2 it does: leave out"
     told = refusal(chain(64, 32, 10), board, 1000)
     assert told.startswith("network 64-32-10 with lanes 32/10 needs ")
-    assert told.endswith(f": it does not fit board ulx3s-12f (LFE5U-12F); with lanes 8/2 it does: {advice}")
+    assert told.endswith(f": {fits_with} the number of multipliers")
     named = dp.Network(64, [dp.Dense(32, "tanh", lanes=32), dp.Dense(10, lanes=10)])
     told = refusal(named, board)
-    assert told.startswith(
-        "network 64-32-10 needs at least 96 multipliers with the lanes its layers name; the budget is 28"
-    )
-    assert told.endswith(f"; with lanes 8/2 it does: {advice}")
+    assert told.startswith("network 64-32-10 needs at least 96 multipliers with the lanes its layers name; the budget")
+    assert told.endswith(f": {fits_with} the lanes that layers name")
+    assert refusal(named, board, 1000).endswith(" the lanes that layers name and the number of multipliers")
     assert choose_plan(chain(64, 32, 10), board, 80e6).lanes == (8, 2)
+    # A budget that is what the board has is still one.
+    board = find_board("tang-primer-20k")
+    told = refusal(chain(64, 32, 10), board, multiplier_budget(board))
+    assert "with lanes 1/1 it does: leave out the number of multipliers; then network 64-32-10 is predicted to" in told
 
 
 def test_doubts_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +115,10 @@ def test_where_nothing_of_its_kind_fits() -> None:
     )
     assert "; with one unit in each hidden layer it does not either; fewer layers, shorter words or a larger" in told
     assert LARGEST.search(told) is None
+    # It is not said of one that has no more than one unit already.
+    told = refusal(dp.Network(4, [dp.Dense(1, "relu"), dp.Dense(3)], formats=bytes_), find_board("icebreaker"))
+    assert "one unit" not in told
+    assert "fewer or smaller layers, shorter words" in told
     # No board has the multipliers.
     told = refusal(chain(*[2] * 54), find_board("ulx3s-85f"))
     assert told.endswith("; with one unit in each hidden layer it does not either; fewer layers may do")
@@ -169,9 +179,9 @@ def test_plans_under_the_largest_budget_hold_those_of_every_board() -> None:
     assert len(budgets) > 4
     named = dp.Network(8, [dp.Dense(12, "tanh", lanes=2), dp.Dense(6)])
     for net in (chain(64, 32, 10), chain(16, 64, 32, 32, 5), named):
-        every = list(_plans(net, max(budgets)))
+        every = list(every_plan(net, max(budgets)))
         for budget in budgets:
-            assert [plan for plan in every if plan.multipliers <= budget] == list(_plans(net, budget))
+            assert [plan for plan in every if plan.multipliers <= budget] == list(every_plan(net, budget))
 
 
 def test_a_board_without_multipliers_makes_them_of_logic() -> None:

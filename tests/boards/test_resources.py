@@ -13,10 +13,10 @@ from amaranth.hdl._mem import MemoryInstance
 
 import dyadprop as dp
 from dyadprop_boards.board_link import link_slots
-from dyadprop_boards.capacity import LEEWAY
 from dyadprop_boards.design import fit, make_chip
 from dyadprop_boards.fit_resources import EXACT, GOAL, measure
 from dyadprop_boards.fpgas import ICE40HX8K, ICE40UP5K, LFE5U_85F, RESOURCES, Resource
+from dyadprop_boards.lane_choice import LEEWAY
 from dyadprop_boards.memories import (
     edge_memories,
     head_memories,

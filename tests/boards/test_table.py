@@ -79,6 +79,15 @@ def test_a_platform_that_cannot_be_made() -> None:
         make_platform(board)
 
 
+def test_a_platform_whose_module_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raising_platform.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    board = replace(BOARDS[0], platform="raising_platform:Mine")
+    message = r"^platform raising_platform:Mine of board ulx3s-12f: ZeroDivisionError: division by zero$"
+    with pytest.raises(dp.RangeError, match=message):
+        make_platform(board)
+
+
 def test_fpgas_are_told_apart() -> None:
     codes = [fpga.idcode for fpga in FPGAS if fpga.idcode is not None]
     assert len(set(codes)) == len(codes) == 8
@@ -150,6 +159,19 @@ def test_a_file_that_gives_no_board(tmp_path: Path, text: str | None, message: s
             r"^LED of board ulx3s-12f is 'led'; expected \(resource, number\), a part's name behind, or None$",
         ),
         ({"led": ("led",)}, r"^LED of board ulx3s-12f is \('led',\); expected"),
+        ({"platform": ":X"}, r"^platform of board ulx3s-12f is ':X'; expected a class, or"),
+        ({"platform": ".m:X"}, r"^platform of board ulx3s-12f is '\.m:X'; expected a class, or"),
+        ({"jtag": "no"}, r"^jtag of board ulx3s-12f is 'no'; expected a bool$"),
+        (
+            {"baud": "115200"},
+            r"^baud rate of board ulx3s-12f is '115200'; allowed are whole numbers from 1 to 80000000$",
+        ),
+        (
+            {"fpga": replace(fpgas.LFE5U_12F, multiplier_bits=1)},
+            r"^multiplier_bits of FPGA LFE5U-12F of board .* is 1",
+        ),
+        ({"fpga": replace(fpgas.LFE5U_12F, luts=0)}, r"^luts of FPGA LFE5U-12F of board ulx3s-12f is 0; allowed are"),
+        ({"fpga": replace(fpgas.LFE5U_12F, idcode=-1)}, r"^idcode of FPGA LFE5U-12F of board ulx3s-12f is -1; allowed"),
         ({"speed": 6}, r"^speed grade of board ulx3s-12f is 6; expected a str$"),
         ({"clock": 0}, r"^clock of board ulx3s-12f is 0; allowed are whole numbers from 1000000 to 400000000$"),
         ({"design_clock": 2_000_000}, r"^baud rate 1e\+06 takes 2 cycles a bit of a clock of 2e\+06 Hz"),
