@@ -30,8 +30,12 @@ NET = dp.Network(2, [dp.Dense(2, "relu"), dp.Dense(1)])
 SMALLEST = dp.Network(2, [dp.Dense(1)], max_batch=4)
 TINY = dp.Network(2, [dp.Dense(1)], formats=BYTES, max_batch=4)
 
-# One of each family is placed, routed and packed, with the network that fits.
-BUILT = {"ulx3s-12f": NET, "hx8k-breakout": TINY, "tang-nano-9k": TINY}
+# One of each family is placed, routed and packed, with the network that fits, and the self-test where that does.
+BUILT = {
+    "ulx3s-12f": (NET, True),
+    "hx8k-breakout": (dp.Network(4, [dp.Dense(3)], formats=BYTES, max_batch=8), False),
+    "tang-nano-9k": (TINY, True),
+}
 TOO_SMALL = [board.name for board in BOARDS if board.device == "iCE40UP5K"]  # for words of 16 bits, docs/boards.md
 
 
@@ -59,7 +63,9 @@ def test_the_smallest_network_is_refused(name: str) -> None:
 def test_bitstream(name: str) -> None:
     board = find_board(name)
     folder = OUT / name / "bitstream"
-    result = build(BUILT[name], board, folder)
+    net, self_test = BUILT[name]
+    result = build(net, board, folder, BuildOptions(self_test=self_test))
+    assert result.self_test is self_test
     (placement,) = result.placements
     assert placement.met
     assert placement.clock.asked == pytest.approx(board.design_clock, rel=1e-3)
