@@ -90,10 +90,10 @@ def _row(result: BuildResult) -> dict[str, Any]:
 
 
 def markdown(gateware: str, rows: dict[str, dict[str, Any]], order: Sequence[Case]) -> str:
-    """Give the table, and below it slowest paths, and why some designs have no row."""
+    """Give the table, and below it each placement's clock, slowest paths, and why some designs have no row."""
     lines = [f"Gateware `{gateware}`:", ""]
     lines += [f"| {' | '.join(_HEADER)} |", "|" + "---|" * len(_HEADER)]
-    slow, missing = [], []
+    each, slow, missing = [], [], []
     for case in order:
         row = rows.get(case.name)
         if row is None:
@@ -105,6 +105,8 @@ def markdown(gateware: str, rows: dict[str, dict[str, Any]], order: Sequence[Cas
         placements = list(row["placements"].values())
         reached = [placement["reached"] for placement in placements]
         median = statistics.median(reached)
+        clocks = (f"{row['placements'][seed]['reached'] / 1e6:.1f}" for seed in sorted(row["placements"], key=int))
+        each.append(told + ", ".join(clocks))
         best = max(placements, key=lambda placement: float(placement["reached"]))
         links = [placement["link"] for placement in placements if placement["link"] is not None]
         seconds = row["synthesis"] + sum(placement["seconds"] for placement in placements)
@@ -127,6 +129,8 @@ def markdown(gateware: str, rows: dict[str, dict[str, Any]], order: Sequence[Cas
             f"{seconds / 60:.0f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
+    if each:
+        lines += ["", "Clocks of the placements, by seed, in MHz:", "", *each]
     if slow:
         lines += ["", "Slowest path of the fastest placement, where the median is below what was asked for:", "", *slow]
     if missing:

@@ -117,6 +117,7 @@ def test_rows_come_together_over_several_runs(page: Path, monkeypatch: pytest.Mo
     lines = page.read_text().splitlines()
     boards = [line.split("|")[2].strip() for line in lines if line.startswith("| ")][1:]
     assert boards == ["`ulx3s-12f`", "`icebreaker`"], "in the order of cases"
+    assert "- 4-8-3 on `icebreaker`: 71.0, 72.0, 73.0" in lines
     assert "| 71.0 | **72.0** |" in page.read_text(), "a missed timing is a row too"
     assert "- 4-8-3 on `icebreaker`: 7.00 ns from chip.a|b.Q to chip.c.D, 6.25 ns of it wires" in lines
     assert "- 4-8-3 on `hx8k-breakout`: it does not fit" in lines

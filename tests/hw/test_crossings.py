@@ -31,13 +31,13 @@ class Crossings:
         for name, net in module["netnames"].items():
             for bit in net["bits"]:
                 self._names[bit].add(re.sub(r"\$\d+", "", name))
-        self._cells = module["cells"].values()
+        cells = module["cells"].values()
         self._driver: dict[int, dict[str, Any]] = {}
-        for cell in self._cells:
+        for cell in cells:
             for port, bits in cell["connections"].items():
                 if cell["port_directions"][port] == "output":
                     self._driver.update(dict.fromkeys(bits, cell))
-        self.clocked = [cell for cell in self._cells if CLOCKS & cell["connections"].keys()]
+        self.clocked = [cell for cell in cells if CLOCKS & cell["connections"].keys()]
 
     def clock(self, cell: dict[str, Any]) -> str:
         bits = {bit for port in CLOCKS for bit in cell["connections"].get(port, ()) if isinstance(bit, int)}
